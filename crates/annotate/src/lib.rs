@@ -1,0 +1,1 @@
+//! Writes policy metadata into a Wasm module, as kwctl annotate does.

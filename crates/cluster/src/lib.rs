@@ -1,0 +1,1 @@
+//! Stands in for the API server and the Kubewarden host: resources, admission requests, look-ups.

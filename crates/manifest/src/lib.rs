@@ -1,0 +1,1 @@
+//! Reads Kubernetes manifests as kubectl does, and remembers where each field stands.

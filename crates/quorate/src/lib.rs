@@ -1,0 +1,1 @@
+//! The offline checker: runs Kubewarden policies over plain manifests.

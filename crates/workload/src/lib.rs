@@ -1,0 +1,1 @@
+//! Workloads inside Kubernetes objects: pods, containers, selectors, quantities, and the catalogue of quorum systems.

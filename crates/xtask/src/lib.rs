@@ -1,0 +1,1 @@
+//! The chores of the workspace: new policy, annotate, generated files, tidy.
