@@ -1,1 +1,10 @@
 //! Workloads inside Kubernetes objects: pods, containers, selectors, quantities, and the catalogue of quorum systems.
+//!
+//! Pure facts over JSON: no request, no settings, no host. Everything works on the object as it was received, so
+//! that a field newer than this crate is never lost.
+
+pub mod node;
+pub mod path;
+
+pub use node::{Malformed, Node};
+pub use path::Path;
