@@ -1,0 +1,186 @@
+//! The pods that a `StatefulSet` will have, with the labels that its controller gives them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::node::{Malformed, Node};
+use crate::selector::{Answer, Labels, Selector};
+
+/// The pod's own name. Source: `StatefulSetPodNameLabel` in `k8s.io/api/apps/v1/types.go`.
+pub const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
+/// The pod's ordinal. Source: `PodIndexLabel` in `k8s.io/api/apps/v1/types.go`.
+pub const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
+/// The revision of the template that the pod was made from. Source: `StatefulSetRevisionLabel`, the same file.
+pub const REVISION: &str = "controller-revision-hash";
+/// Labels that the API server may copy from the node when the pod is bound, by version and configuration. Source:
+/// the admission plugin `PodTopologyLabels` in `kubernetes/plugin/pkg/admission/podtopologylabels`.
+pub const TOPOLOGY: [&str; 2] = ["topology.kubernetes.io/region", "topology.kubernetes.io/zone"];
+
+/// A `StatefulSet`, as far as its members depend on it.
+#[derive(Debug, Clone)]
+pub struct Set {
+    /// `metadata.name`; empty where it is absent.
+    pub name: String,
+    /// `spec.replicas`; 1 where it is absent.
+    pub replicas: i64,
+    /// `spec.ordinals.start`; 0 where it is absent.
+    pub first_ordinal: i64,
+    /// `spec.selector`.
+    pub selector: Selector,
+    /// `spec.template.metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Set {
+    /// Reads the `StatefulSet` at `object`.
+    pub fn read(object: &Node<'_>) -> Result<Self, Malformed> {
+        let spec = object.get("spec")?;
+        let labels = spec.dig("template.metadata.labels")?.string_map()?;
+        let replicas = spec.get("replicas")?;
+        Ok(Self {
+            name: object.dig("metadata.name")?.string()?.unwrap_or_default().to_owned(),
+            replicas: match replicas.int32()? {
+                Some(count) if count < 0 => return Err(Malformed::new(&replicas, "must not be negative")),
+                count => i64::from(count.unwrap_or(1)),
+            },
+            first_ordinal: i64::from(spec.dig("ordinals.start")?.int32()?.unwrap_or(0)),
+            selector: Selector::read(&spec.get("selector")?)?,
+            labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        })
+    }
+
+    /// The labels that the member with `ordinal` will have.
+    pub fn member(&self, ordinal: i64) -> Labels {
+        let mut labels = Labels::new(self.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+        labels.set(POD_NAME, format!("{}-{ordinal}", self.name));
+        labels.set(POD_INDEX, ordinal.to_string());
+        labels.set_unknown(REVISION);
+        for key in TOPOLOGY {
+            labels.set_perhaps(key);
+        }
+        labels
+    }
+
+    /// The members, in groups that no selector of `selectors` can tell apart.
+    ///
+    /// Members differ only in their name and ordinal, so that the groups are: each member that some selector names,
+    /// and all the others together. A set of two thousand million members takes no longer than one of three.
+    pub fn groups(&self, selectors: &[&Selector]) -> Vec<Group> {
+        let last = self.first_ordinal.saturating_add(self.replicas);
+        let ordinals = self.first_ordinal..last;
+        let prefix = format!("{}-", self.name);
+        let named: BTreeSet<i64> = selectors
+            .iter()
+            .flat_map(|selector| selector.requirements())
+            .filter_map(|requirement| match requirement.key.as_str() {
+                POD_NAME => Some((requirement, prefix.as_str())),
+                POD_INDEX => Some((requirement, "")),
+                _ => None,
+            })
+            .flat_map(|(requirement, prefix)| requirement.values.iter().map(move |value| value.strip_prefix(prefix)))
+            .filter_map(|ordinal| ordinal?.parse().ok())
+            .filter(|ordinal| ordinals.contains(ordinal))
+            .collect();
+        let mut groups: Vec<Group> =
+            named.iter().map(|ordinal| Group { ordinal: *ordinal, count: 1, labels: self.member(*ordinal) }).collect();
+        let others = self.replicas.saturating_sub(i64::try_from(named.len()).unwrap_or(i64::MAX));
+        if let Some(ordinal) = ordinals.clone().find(|ordinal| !named.contains(ordinal)) {
+            groups.push(Group { ordinal, count: others, labels: self.member(ordinal) });
+        }
+        groups
+    }
+
+    /// How many members `selector` certainly selects, and how many more it may select.
+    pub fn count(&self, selector: &Selector) -> (i64, i64) {
+        self.groups(&[selector]).iter().fold((0, 0), |(sure, open), group| match selector.matches(&group.labels) {
+            Answer::Yes => (sure + group.count, open),
+            Answer::Unknown => (sure, open + group.count),
+            Answer::No => (sure, open),
+        })
+    }
+}
+
+/// Members that are alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The ordinal of one of them.
+    pub ordinal: i64,
+    /// How many they are; at least 1.
+    pub count: i64,
+    /// The labels of that one.
+    pub labels: Labels,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn set(spec: &Value) -> Set {
+        let object = json!({ "metadata": { "name": "zk" }, "spec": spec });
+        Set::read(&Node::root(&object)).unwrap()
+    }
+
+    fn selector(value: &Value) -> Selector {
+        Selector::read(&Node::root(value)).unwrap()
+    }
+
+    fn zk(replicas: i64) -> Value {
+        json!({ "replicas": replicas, "selector": { "matchLabels": { "app": "zk" } },
+            "template": { "metadata": { "labels": { "app": "zk" } } } })
+    }
+
+    #[test]
+    fn members_have_the_labels_that_the_controller_gives() {
+        let mut spec = zk(3);
+        spec["ordinals"] = json!({ "start": 5 });
+        let set = set(&spec);
+        let labels = set.member(6);
+        assert_eq!(labels.value(POD_NAME), Some("zk-6"));
+        assert_eq!(labels.value(POD_INDEX), Some("6"));
+        let by_hash = selector(&json!({ "matchLabels": { REVISION: "zk-1" } }));
+        assert_eq!(by_hash.matches(&labels), Answer::Unknown);
+        assert_eq!(set.count(&selector(&json!({ "matchLabels": { POD_NAME: "zk-0" } }))), (0, 0));
+        assert_eq!(set.count(&selector(&json!({ "matchLabels": { POD_NAME: "zk-7" } }))), (1, 0));
+        assert_eq!(set.count(&selector(&json!({ "matchLabels": { POD_NAME: "zk-8" } }))), (0, 0));
+    }
+
+    #[test]
+    fn counts_by_name_by_ordinal_and_by_revision() {
+        let set = set(&zk(5));
+        assert_eq!(set.count(&selector(&json!({}))), (5, 0));
+        assert_eq!(set.count(&Selector::nothing()), (0, 0));
+        let but_two =
+            json!({ "matchExpressions": [{ "key": POD_INDEX, "operator": "NotIn", "values": ["0", "4", "9"] }] });
+        assert_eq!(set.count(&selector(&but_two)), (3, 0));
+        assert_eq!(set.count(&selector(&json!({ "matchLabels": { REVISION: "x" } }))), (0, 5));
+        assert_eq!(set.count(&selector(&json!({ "matchLabels": { TOPOLOGY[0]: "x", "app": "zk" } }))), (0, 5));
+    }
+
+    #[test]
+    fn a_huge_set_is_as_quick_as_a_small_one() {
+        let set = set(&zk(i64::from(i32::MAX)));
+        assert_eq!(set.count(&selector(&json!({ "matchLabels": { "app": "zk" } }))), (i64::from(i32::MAX), 0));
+        assert_eq!(set.groups(&[]).len(), 1);
+    }
+
+    #[test]
+    fn every_member_named_leaves_no_group_of_others() {
+        let set = set(&zk(2));
+        let all =
+            selector(&json!({ "matchExpressions": [{ "key": POD_INDEX, "operator": "In", "values": ["0", "1"] }] }));
+        let groups = set.groups(&[&all]);
+        assert_eq!(groups.iter().map(|group| (group.ordinal, group.count)).collect::<Vec<_>>(), [(0, 1), (1, 1)]);
+        assert_eq!(set.count(&all), (2, 0));
+        assert!(super::Set { replicas: 0, ..set }.groups(&[]).is_empty());
+    }
+
+    #[test]
+    fn what_is_absent_has_kubernetes_defaults() {
+        let set = set(&json!({ "replicas": null }));
+        assert_eq!((set.replicas, set.first_ordinal), (1, 0));
+        assert!(set.selector.is_nothing() && set.labels.is_empty());
+        let negative = json!({ "spec": { "replicas": -1 } });
+        assert!(Set::read(&Node::root(&negative)).unwrap_err().to_string().starts_with("spec.replicas"));
+    }
+}
