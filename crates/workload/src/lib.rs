@@ -7,6 +7,7 @@ pub mod int_or_percent;
 pub mod member;
 pub mod node;
 pub mod path;
+pub mod quantity;
 pub mod selector;
 
 pub use node::{Malformed, Node};
