@@ -1,0 +1,287 @@
+//! Every container of a pod, whichever list it is in.
+//!
+//! The lists and their fields are those of `PodSpec`, `Container` and `EphemeralContainerCommon` in
+//! `k8s.io/api/core/v1/types.go`.
+
+use std::collections::BTreeMap;
+
+use crate::node::{Malformed, Node};
+use crate::quantity::{Quantity, resource_list};
+
+/// What a container is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Runs to its end before the pod's containers start.
+    Init,
+    /// An init container with `restartPolicy: Always`: it starts in its turn, and then runs beside the containers
+    /// (<https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/>).
+    Sidecar,
+    /// One of `containers`.
+    Regular,
+    /// Added to a running pod, to look into it. It has neither ports, probes nor resources.
+    Ephemeral,
+}
+
+impl Role {
+    /// Whether it runs for as long as the pod does, so that it is probed and counts towards the pod's resources at
+    /// all times.
+    pub fn is_long_running(self) -> bool {
+        matches!(self, Self::Regular | Self::Sidecar)
+    }
+}
+
+/// A container of a pod.
+#[derive(Debug, Clone)]
+pub struct Container<'a> {
+    /// The whole container.
+    pub node: Node<'a>,
+    /// What it is for.
+    pub role: Role,
+    /// Its name; empty where it has none, which Kubernetes refuses.
+    pub name: &'a str,
+    /// Its image; empty where it has none, as a template may that something else completes.
+    pub image: &'a str,
+}
+
+/// A port that a container names.
+#[derive(Debug, Clone)]
+pub struct Port<'a> {
+    /// The whole port.
+    pub node: Node<'a>,
+    /// Its name, if it has one.
+    pub name: Option<&'a str>,
+    /// Where the container listens.
+    pub container_port: Option<i32>,
+    /// Where the node listens, if it does: absent and 0 are the same.
+    pub host_port: Option<i32>,
+    /// `TCP` where it is absent.
+    pub protocol: &'a str,
+}
+
+/// An environment variable of a container.
+#[derive(Debug, Clone)]
+pub struct EnvVar<'a> {
+    /// The whole variable.
+    pub node: Node<'a>,
+    /// Its name.
+    pub name: &'a str,
+    /// Its literal value; `None` where `valueFrom` says to look elsewhere.
+    pub value: Option<&'a str>,
+}
+
+/// Every container of the pod spec at `spec`, in the order in which Kubernetes' own walk meets them: init containers
+/// with sidecars among them, regular, ephemeral (`VisitContainers` in `pkg/api/v1/pod/util.go`).
+pub fn containers<'a>(spec: &Node<'a>) -> Result<Vec<Container<'a>>, Malformed> {
+    let mut all = Vec::new();
+    for (list, role) in
+        [("initContainers", Role::Init), ("containers", Role::Regular), ("ephemeralContainers", Role::Ephemeral)]
+    {
+        for node in spec.get(list)?.items()? {
+            all.push(Container::new(node, role)?);
+        }
+    }
+    Ok(all)
+}
+
+impl<'a> Container<'a> {
+    fn new(node: Node<'a>, role: Role) -> Result<Self, Malformed> {
+        let restarts = role == Role::Init && node.get("restartPolicy")?.string()? == Some("Always");
+        Ok(Self {
+            role: if restarts { Role::Sidecar } else { role },
+            name: node.get("name")?.string()?.unwrap_or_default(),
+            image: node.get("image")?.string()?.unwrap_or_default(),
+            node,
+        })
+    }
+
+    /// The entry point; empty where the image's own is used.
+    pub fn command(&self) -> Result<Vec<&'a str>, Malformed> {
+        self.node.get("command")?.strings()
+    }
+
+    /// The arguments of the entry point; empty where the image's own are used.
+    pub fn args(&self) -> Result<Vec<&'a str>, Malformed> {
+        self.node.get("args")?.strings()
+    }
+
+    /// The environment variables of `env`, in order. What `envFrom` adds is not known here. References such as
+    /// `$(OTHER)` are left as they are.
+    pub fn env(&self) -> Result<Vec<EnvVar<'a>>, Malformed> {
+        let variables = self.node.get("env")?.items()?;
+        variables
+            .into_iter()
+            .map(|node| {
+                let literal = node.get("value")?.string()?.unwrap_or_default();
+                Ok(EnvVar {
+                    name: node.get("name")?.string()?.unwrap_or_default(),
+                    value: node.get("valueFrom")?.is_absent().then_some(literal),
+                    node,
+                })
+            })
+            .collect()
+    }
+
+    /// The variable `name` as the container will see it: of several with one name, the last
+    /// (`makeEnvironmentVariables` in `pkg/kubelet/kubelet_pods.go`).
+    pub fn env_var(&self, name: &str) -> Result<Option<EnvVar<'a>>, Malformed> {
+        Ok(self.env()?.into_iter().rfind(|variable| variable.name == name))
+    }
+
+    /// The ports that it names. It may listen on others.
+    pub fn ports(&self) -> Result<Vec<Port<'a>>, Malformed> {
+        let ports = self.node.get("ports")?.items()?;
+        ports
+            .into_iter()
+            .map(|node| {
+                let number = |field| Ok(node.get(field)?.int32()?.filter(|port| *port != 0));
+                let text = |field| Ok(node.get(field)?.string()?.filter(|text| !text.is_empty()));
+                Ok(Port {
+                    name: text("name")?,
+                    container_port: number("containerPort")?,
+                    host_port: number("hostPort")?,
+                    protocol: text("protocol")?.unwrap_or("TCP"),
+                    node,
+                })
+            })
+            .collect()
+    }
+
+    /// The container's `resources`.
+    pub fn resources(&self) -> Result<Node<'a>, Malformed> {
+        self.node.get("resources")
+    }
+
+    /// What it asks for, by resource. Without the limits that stand in for it: see [`crate::complete`].
+    pub fn requests(&self) -> Result<BTreeMap<&'a str, Quantity>, Malformed> {
+        resource_list(&self.node.dig("resources.requests")?)
+    }
+
+    /// What it may use at most, by resource.
+    pub fn limits(&self) -> Result<BTreeMap<&'a str, Quantity>, Malformed> {
+        resource_list(&self.node.dig("resources.limits")?)
+    }
+
+    /// Whether it still lives, or is to be restarted.
+    pub fn liveness_probe(&self) -> Result<Node<'a>, Malformed> {
+        self.node.get("livenessProbe")
+    }
+
+    /// Whether it is to be sent work.
+    pub fn readiness_probe(&self) -> Result<Node<'a>, Malformed> {
+        self.node.get("readinessProbe")
+    }
+
+    /// Whether it has started, so that the other probes begin.
+    pub fn startup_probe(&self) -> Result<Node<'a>, Malformed> {
+        self.node.get("startupProbe")
+    }
+
+    /// The container's own `securityContext`, which precedes the pod's.
+    pub fn security_context(&self) -> Result<Node<'a>, Malformed> {
+        self.node.get("securityContext")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn named(spec: &Value) -> Result<Vec<(Role, String, String)>, Malformed> {
+        let found = containers(&Node::root(spec))?;
+        Ok(found.iter().map(|c| (c.role, c.name.to_owned(), c.node.path().to_string())).collect())
+    }
+
+    #[test]
+    fn every_list_is_walked_and_a_sidecar_is_told_from_an_init_container() {
+        let spec = json!({
+            "containers": [{ "name": "app", "restartPolicy": "Always" }],
+            "initContainers": [
+                { "name": "setup" },
+                { "name": "proxy", "restartPolicy": "Always" },
+                { "name": "once", "restartPolicy": "OnFailure" },
+                { "name": "null", "restartPolicy": null },
+            ],
+            "ephemeralContainers": [{ "name": "debug" }],
+        });
+        let expected = [
+            (Role::Init, "setup", "initContainers[0]"),
+            (Role::Sidecar, "proxy", "initContainers[1]"),
+            (Role::Init, "once", "initContainers[2]"),
+            (Role::Init, "null", "initContainers[3]"),
+            (Role::Regular, "app", "containers[0]"),
+            (Role::Ephemeral, "debug", "ephemeralContainers[0]"),
+        ];
+        let expected: Vec<_> = expected.map(|(role, name, path)| (role, name.to_owned(), path.to_owned())).into();
+        assert_eq!(named(&spec).unwrap(), expected);
+        assert!(Role::Sidecar.is_long_running() && Role::Regular.is_long_running());
+        assert!(!Role::Init.is_long_running() && !Role::Ephemeral.is_long_running());
+    }
+
+    #[test]
+    fn absent_and_null_lists_hold_no_containers() {
+        assert_eq!(named(&json!({})).unwrap(), []);
+        assert_eq!(named(&json!({ "containers": null, "initContainers": [] })).unwrap(), []);
+        assert_eq!(named(&Value::Null).unwrap(), []);
+    }
+
+    #[test]
+    fn a_wrong_type_is_told_with_its_place() {
+        let problem = |spec: Value| named(&spec).unwrap_err().to_string();
+        assert_eq!(problem(json!({ "containers": {} })), "containers: Invalid value: {}: must be a list");
+        assert_eq!(problem(json!({ "containers": ["a"] })), r#"containers[0]: Invalid value: "a": must be an object"#);
+        assert_eq!(
+            problem(json!({ "initContainers": [{ "name": 1 }] })),
+            "initContainers[0].name: Invalid value: 1: must be a string"
+        );
+        assert_eq!(problem(json!("pod")), r#"<object>: Invalid value: "pod": must be an object"#);
+    }
+
+    #[test]
+    fn the_last_variable_of_a_name_counts() {
+        let spec = json!({ "containers": [{ "env": [
+            { "name": "A", "value": "1" },
+            { "name": "A", "value": "2" },
+            { "name": "B", "value": "1" },
+            { "name": "B", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } },
+            { "name": "EMPTY" },
+        ] }] });
+        let all = containers(&Node::root(&spec)).unwrap();
+        let value = |name| all[0].env_var(name).unwrap().map(|variable| variable.value);
+        assert_eq!(value("A"), Some(Some("2")));
+        assert_eq!(value("B"), Some(None));
+        assert_eq!(value("EMPTY"), Some(Some("")));
+        assert_eq!(value("C"), None);
+    }
+
+    #[test]
+    fn ports_and_resources_are_read_with_their_defaults() {
+        let spec = json!({ "containers": [{
+            "command": ["zkServer.sh", null], "args": null,
+            "ports": [
+                { "name": "client", "containerPort": 2181, "hostPort": 0 },
+                { "containerPort": 53, "hostPort": 53, "protocol": "UDP", "name": "" },
+            ],
+            "resources": { "limits": { "memory": "1Gi", "cpu": 0.5 } },
+            "livenessProbe": { "exec": {} },
+            "securityContext": { "runAsUser": 1 },
+        }] });
+        let container = &containers(&Node::root(&spec)).unwrap()[0];
+        let ports: Vec<_> = container.ports().unwrap();
+        assert_eq!(
+            ports.iter().map(|p| (p.name, p.container_port, p.host_port, p.protocol)).collect::<Vec<_>>(),
+            [(Some("client"), Some(2181), None, "TCP"), (None, Some(53), Some(53), "UDP")]
+        );
+        assert_eq!(ports[1].node.path().to_string(), "containers[0].ports[1]");
+        assert_eq!(container.command().unwrap(), ["zkServer.sh", ""]);
+        assert!(container.args().unwrap().is_empty());
+        assert_eq!(container.limits().unwrap()["cpu"].milli(), Some(500));
+        assert!(container.requests().unwrap().is_empty());
+        assert!(container.resources().unwrap().is_present());
+        assert!(container.liveness_probe().unwrap().is_present());
+        assert!(container.readiness_probe().unwrap().is_absent());
+        assert!(container.startup_probe().unwrap().is_absent());
+        assert_eq!(container.security_context().unwrap().get("runAsUser").unwrap().int64().unwrap(), Some(1));
+    }
+}
