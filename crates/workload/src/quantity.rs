@@ -481,7 +481,6 @@ impl fmt::Display for Decimal {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a remainder of ten fits")]
 fn last_digit(number: u64) -> u8 {
     (number % 10) as u8
 }

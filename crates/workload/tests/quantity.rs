@@ -1,5 +1,7 @@
 //! Quantities against the library that the API server reads them with.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails; clippy sees only the test functions themselves")]
+
 use workload::quantity::{Quantity, QuantityError};
 
 /// Written by a Go program that asked `k8s.io/apimachinery` v0.36.3; its first lines say what the fields are.
