@@ -10,12 +10,10 @@
 //! `tests/complete.rs`. Only what rules read is completed; that test lists what is not.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
 use crate::kind::{PodPlace, pod_place};
-use crate::node::Node;
 use crate::path::{Path, Segment};
 use crate::quantity::Quantity;
 
@@ -38,8 +36,8 @@ pub fn complete<'a>(group: &str, kind: &str, object: &'a Value) -> Cow<'a, Value
             "Deployment" => complete_deployment(spec),
             "StatefulSet" => complete_stateful_set(spec),
             "DaemonSet" => complete_daemon_set(spec),
-            "ReplicaSet" | "ReplicationController" => set_absent(spec, "replicas", || json!(1)),
-            "HorizontalPodAutoscaler" => set_absent(spec, "minReplicas", || json!(1)),
+            "ReplicaSet" | "ReplicationController" => set_absent(spec, "replicas", json!(1)),
+            "HorizontalPodAutoscaler" => set_absent(spec, "minReplicas", json!(1)),
             _ => {}
         }
     }
@@ -51,20 +49,20 @@ pub fn complete<'a>(group: &str, kind: &str, object: &'a Value) -> Cow<'a, Value
 
 /// `SetDefaults_Deployment`.
 fn complete_deployment(spec: &mut Map<String, Value>) {
-    set_absent(spec, "replicas", || json!(1));
+    set_absent(spec, "replicas", json!(1));
     if let Some(rolling) = rolling_update(spec, "strategy", true) {
-        set_absent(rolling, "maxUnavailable", || json!("25%"));
-        set_absent(rolling, "maxSurge", || json!("25%"));
+        set_absent(rolling, "maxUnavailable", json!("25%"));
+        set_absent(rolling, "maxSurge", json!("25%"));
     }
 }
 
 /// `SetDefaults_StatefulSet`. `maxUnavailable` has no default while the feature gate `MaxUnavailableStatefulSet` is
 /// off, as it is by default.
 fn complete_stateful_set(spec: &mut Map<String, Value>) {
-    set_absent(spec, "replicas", || json!(1));
+    set_absent(spec, "replicas", json!(1));
     set_empty(spec, "podManagementPolicy", "OrderedReady");
     if let Some(rolling) = rolling_update(spec, "updateStrategy", false) {
-        set_absent(rolling, "partition", || json!(0));
+        set_absent(rolling, "partition", json!(0));
     }
     if let Some(retention) = object_of(spec, "persistentVolumeClaimRetentionPolicy") {
         set_empty(retention, "whenDeleted", "Retain");
@@ -75,8 +73,8 @@ fn complete_stateful_set(spec: &mut Map<String, Value>) {
 /// `SetDefaults_DaemonSet`.
 fn complete_daemon_set(spec: &mut Map<String, Value>) {
     if let Some(rolling) = rolling_update(spec, "updateStrategy", true) {
-        set_absent(rolling, "maxUnavailable", || json!(1));
-        set_absent(rolling, "maxSurge", || json!(0));
+        set_absent(rolling, "maxUnavailable", json!(1));
+        set_absent(rolling, "maxSurge", json!(0));
     }
 }
 
@@ -116,11 +114,7 @@ fn complete_labels(object: &mut Value, kind: &str) {
 
 /// `SetDefaults_PodSpec`, `SetDefaults_Pod` and what follows them, for the pod at `place`.
 fn complete_pod(object: &mut Value, kind: &str, place: &PodPlace) {
-    let labels = Node::root(object)
-        .follow(&place.metadata.field("labels"))
-        .and_then(|labels| labels.string_map())
-        .map(|labels| labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
-        .unwrap_or_default();
+    let labels = object.pointer(&place.metadata.field("labels").pointer()).and_then(Value::as_object).cloned();
     // The template of a ReplicationController is a pointer: there may be none. All others have one, if an empty one.
     if kind == "ReplicationController" && object.pointer("/spec/template").is_none_or(Value::is_null) {
         return;
@@ -128,7 +122,7 @@ fn complete_pod(object: &mut Value, kind: &str, place: &PodPlace) {
     let Some(spec) = object_at(object, &place.spec) else { return };
     set_empty(spec, "restartPolicy", "Always");
     set_empty(spec, "schedulerName", "default-scheduler");
-    set_absent(spec, "terminationGracePeriodSeconds", || json!(30));
+    set_absent(spec, "terminationGracePeriodSeconds", json!(30));
     // `Convert_v1_Pod_To_core_Pod`.
     if spec.get("terminationGracePeriodSeconds").and_then(Value::as_i64).is_some_and(|seconds| seconds < 0) {
         spec.insert("terminationGracePeriodSeconds".to_owned(), json!(1));
@@ -148,7 +142,9 @@ fn complete_pod(object: &mut Value, kind: &str, place: &PodPlace) {
     }
     objects_in(spec, "volumes").for_each(complete_volume);
     complete_pod_resources(spec);
-    merge_label_keys(spec, &labels);
+    if let Some(labels) = labels {
+        merge_label_keys(spec, &labels);
+    }
 }
 
 /// The defaults of a container's ports, probes and hooks (`SetObjectDefaults_Pod`).
@@ -168,7 +164,7 @@ fn complete_container(container: &mut Map<String, Value>) {
         }
         complete_http_get(probe);
         if let Some(Value::Object(grpc)) = probe.get_mut("grpc") {
-            set_absent(grpc, "service", || json!(""));
+            set_absent(grpc, "service", json!(""));
         }
     }
     if let Some(Value::Object(lifecycle)) = container.get_mut("lifecycle") {
@@ -192,12 +188,8 @@ fn complete_http_get(handler: &mut Map<String, Value>) {
 fn requests_from_limits(container: &mut Map<String, Value>) {
     let Some(Value::Object(resources)) = container.get_mut("resources") else { return };
     let Some(Value::Object(limits)) = resources.get("limits").filter(|limits| is_filled(limits)) else { return };
-    let limits = limits.clone();
-    let Some(requests) = object_of(resources, "requests") else { return };
-    for (name, limit) in limits {
-        // A request of `null` is there, and is nothing.
-        requests.entry(name).or_insert(limit);
-    }
+    let limits = limits.iter().map(|(name, limit)| (name.clone(), limit.clone())).collect();
+    add_absent(resources, "requests", limits);
 }
 
 /// `defaultHostNetworkPorts`: on the host's network a container's port is the host's.
@@ -230,17 +222,23 @@ fn complete_pod_resources(spec: &mut Map<String, Value>) {
     let has_request = |name: &String| requests.is_some_and(|requests| requests.get(name).is_some());
     let huge_pages: Vec<_> =
         used_together(spec, "limits", is_huge_page).into_iter().filter(|(name, _)| !has_request(name)).collect();
-    let containers = used_together(spec, "requests", |name| name == "cpu" || name == "memory");
+    let containers = used_together(spec, "requests", is_overcommitted);
     let Some(resources) = object_of(spec, "resources") else { return };
     add_absent(resources, "limits", huge_pages);
     let Some(Value::Object(limits)) = resources.get("limits").filter(|limits| is_filled(limits)) else { return };
     let limits: Vec<_> = limits
         .iter()
-        .filter(|(name, _)| *name == "cpu" || *name == "memory" || is_huge_page(name))
+        .filter(|(name, _)| is_overcommitted(name) || is_huge_page(name))
         .map(|(name, limit)| (name.clone(), limit.clone()))
         .collect();
     add_absent(resources, "requests", containers);
     add_absent(resources, "requests", limits);
+}
+
+/// Whether a pod as a whole may ask for less of it than its limit (`IsOvercommitAllowed`, of what
+/// `IsSupportedPodLevelResource` supports).
+fn is_overcommitted(resource: &str) -> bool {
+    resource == "cpu" || resource == "memory"
 }
 
 fn is_huge_page(resource: &str) -> bool {
@@ -248,12 +246,12 @@ fn is_huge_page(resource: &str) -> bool {
 }
 
 /// Adds to the resource list `field` what it does not name.
-fn add_absent(resources: &mut Map<String, Value>, field: &str, amounts: impl IntoIterator<Item = (String, Value)>) {
-    let mut amounts = amounts.into_iter().peekable();
-    if amounts.peek().is_some()
+fn add_absent(resources: &mut Map<String, Value>, field: &str, amounts: Vec<(String, Value)>) {
+    if !amounts.is_empty()
         && let Some(list) = object_of(resources, field)
     {
         for (name, amount) in amounts {
+            // A request of `null` is there, and is nothing.
             list.entry(name).or_insert(amount);
         }
     }
@@ -263,22 +261,22 @@ fn add_absent(resources: &mut Map<String, Value>, field: &str, amounts: impl Int
 /// `AggregateContainerRequests` in `k8s.io/component-helpers/resource/helpers.go`. The containers and the sidecars
 /// run at once; each init container runs beside the sidecars that precede it. A resource of which an amount cannot be
 /// read is left out.
-fn used_together(spec: &Map<String, Value>, field: &str, wanted: impl Fn(&str) -> bool) -> Vec<(String, Value)> {
+fn used_together(spec: &Map<String, Value>, field: &str, wanted: fn(&str) -> bool) -> Vec<(String, Value)> {
     let lists = |list| {
         let containers = spec.get(list).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         containers.iter().filter_map(move |container| {
             Some((container.get("restartPolicy"), container.get("resources")?.get(field)?.as_object()?))
         })
     };
-    let mut totals = BTreeMap::<&str, Usage>::new();
+    let mut totals = Vec::<(&str, Usage)>::new();
     for (_, amounts) in lists("containers") {
         for (name, amount) in amounts.iter().filter(|(name, _)| wanted(name)) {
-            totals.entry(name).or_default().run_beside(amount);
+            usage_of(&mut totals, name).run_beside(amount);
         }
     }
     for (restarts, amounts) in lists("initContainers") {
         for (name, amount) in amounts.iter().filter(|(name, _)| wanted(name)) {
-            let usage = totals.entry(name).or_default();
+            let usage = usage_of(&mut totals, name);
             if restarts.and_then(Value::as_str) == Some("Always") {
                 usage.run_as_sidecar(amount);
             } else {
@@ -287,6 +285,14 @@ fn used_together(spec: &Map<String, Value>, field: &str, wanted: impl Fn(&str) -
         }
     }
     totals.into_iter().filter_map(|(name, usage)| Some((name.to_owned(), usage.most()?))).collect()
+}
+
+fn usage_of<'t, 'a>(totals: &'t mut Vec<(&'a str, Usage)>, name: &'a str) -> &'t mut Usage {
+    let index = totals.iter().position(|(known, _)| *known == name).unwrap_or(totals.len());
+    if index == totals.len() {
+        totals.push((name, Usage::default()));
+    }
+    &mut totals[index].1
 }
 
 /// What a pod uses of one resource.
@@ -337,7 +343,7 @@ fn sum(total: Option<&Quantity>, amount: &Value) -> Option<Quantity> {
 ///
 /// A template lacks the labels that its controller adds: `pod-template-hash`, `controller-revision-hash`, and those
 /// that name a member.
-fn merge_label_keys(spec: &mut Map<String, Value>, labels: &BTreeMap<String, String>) {
+fn merge_label_keys(spec: &mut Map<String, Value>, labels: &Map<String, Value>) {
     for constraint in objects_in(spec, "topologySpreadConstraints") {
         merge_into_selector(constraint, labels);
     }
@@ -356,12 +362,12 @@ fn merge_label_keys(spec: &mut Map<String, Value>, labels: &BTreeMap<String, Str
 }
 
 /// `applyLabelKeysToLabelSelector`. A running pod's terms have been merged already: what is there is not added again.
-fn merge_into_selector(term: &mut Map<String, Value>, labels: &BTreeMap<String, String>) {
+fn merge_into_selector(term: &mut Map<String, Value>, labels: &Map<String, Value>) {
     let mut merged = Vec::new();
     for (field, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
         let keys = term.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         for key in keys.iter().filter_map(Value::as_str) {
-            if let Some(value) = labels.get(key) {
+            if let Some(Value::String(value)) = labels.get(key) {
                 merged.push(json!({ "key": key, "operator": operator, "values": [value] }));
             }
         }
@@ -370,7 +376,7 @@ fn merge_into_selector(term: &mut Map<String, Value>, labels: &BTreeMap<String, 
         return;
     }
     let Some(Value::Object(selector)) = term.get_mut("labelSelector") else { return };
-    set_absent(selector, "matchExpressions", || json!([]));
+    set_absent(selector, "matchExpressions", json!([]));
     if let Some(Value::Array(expressions)) = selector.get_mut("matchExpressions") {
         for expression in merged {
             if !expressions.contains(&expression) {
@@ -404,12 +410,15 @@ fn is_unfilled(value: Option<&Value>) -> bool {
     is_absent(value) || value.and_then(Value::as_object).is_some_and(Map::is_empty)
 }
 
-fn set_absent(fields: &mut Map<String, Value>, name: &str, default: impl FnOnce() -> Value) {
+// These stay calls: inlined at every default, they would make up a tenth of a module.
+#[inline(never)]
+fn set_absent(fields: &mut Map<String, Value>, name: &str, default: Value) {
     if is_absent(fields.get(name)) {
-        fields.insert(name.to_owned(), default());
+        fields.insert(name.to_owned(), default);
     }
 }
 
+#[inline(never)]
 fn set_empty(fields: &mut Map<String, Value>, name: &str, default: &str) {
     if is_empty(fields.get(name)) {
         fields.insert(name.to_owned(), Value::String(default.to_owned()));
@@ -417,8 +426,9 @@ fn set_empty(fields: &mut Map<String, Value>, name: &str, default: &str) {
 }
 
 /// The object `name` in `fields`, made where it is absent; `None` where something else is there.
+#[inline(never)]
 fn object_of<'a>(fields: &'a mut Map<String, Value>, name: &str) -> Option<&'a mut Map<String, Value>> {
-    set_absent(fields, name, || json!({}));
+    set_absent(fields, name, Value::Object(Map::new()));
     fields.get_mut(name)?.as_object_mut()
 }
 

@@ -3,10 +3,8 @@
 //! The lists and their fields are those of `PodSpec`, `Container` and `EphemeralContainerCommon` in
 //! `k8s.io/api/core/v1/types.go`.
 
-use std::collections::BTreeMap;
-
 use crate::node::{Malformed, Node};
-use crate::quantity::{Quantity, resource_list};
+use crate::quantity::ResourceList;
 
 /// What a container is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,13 +150,13 @@ impl<'a> Container<'a> {
     }
 
     /// What it asks for, by resource. Without the limits that stand in for it: see [`crate::complete`].
-    pub fn requests(&self) -> Result<BTreeMap<&'a str, Quantity>, Malformed> {
-        resource_list(&self.node.dig("resources.requests")?)
+    pub fn requests(&self) -> Result<ResourceList<'a>, Malformed> {
+        ResourceList::of(&self.node.dig("resources.requests")?)
     }
 
     /// What it may use at most, by resource.
-    pub fn limits(&self) -> Result<BTreeMap<&'a str, Quantity>, Malformed> {
-        resource_list(&self.node.dig("resources.limits")?)
+    pub fn limits(&self) -> Result<ResourceList<'a>, Malformed> {
+        ResourceList::of(&self.node.dig("resources.limits")?)
     }
 
     /// Whether it still lives, or is to be restarted.
@@ -187,6 +185,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::quantity::Quantity;
 
     fn named(spec: &Value) -> Result<Vec<(Role, String, String)>, Malformed> {
         let found = containers(&Node::root(spec))?;
@@ -276,7 +275,7 @@ mod tests {
         assert_eq!(ports[1].node.path().to_string(), "containers[0].ports[1]");
         assert_eq!(container.command().unwrap(), ["zkServer.sh", ""]);
         assert!(container.args().unwrap().is_empty());
-        assert_eq!(container.limits().unwrap()["cpu"].milli(), Some(500));
+        assert_eq!(container.limits().unwrap().get("cpu").and_then(Quantity::milli), Some(500));
         assert!(container.requests().unwrap().is_empty());
         assert!(container.resources().unwrap().is_present());
         assert!(container.liveness_probe().unwrap().is_present());

@@ -205,7 +205,11 @@ fn put(path: &Path, missing: &Place<'_>, value: Value) -> Result<Change, EditErr
     let mut nested = value;
     for (position, segment) in path.segments().iter().enumerate().skip(depth).rev() {
         nested = match segment {
-            Segment::Field(name) | Segment::Key(name) => Value::Object(Map::from_iter([(name.clone(), nested)])),
+            Segment::Field(name) | Segment::Key(name) => {
+                let mut parent = Map::new();
+                parent.insert(name.clone(), nested);
+                Value::Object(parent)
+            }
             Segment::Index(_) => return Err(no_item(position + 1)),
         };
     }

@@ -4,7 +4,6 @@
 //! Tried against that library over a table of generated texts: `tests/quantity.rs`.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::Value;
@@ -215,19 +214,39 @@ impl fmt::Display for Quantity {
     }
 }
 
-/// The resource list at `node` (`requests`, `limits`): none where it is absent.
+/// Amounts by resource: `requests` or `limits`.
 ///
-/// Each amount is rounded up to a thousandth, which is what the API server keeps of it (`SetDefaults_ResourceList` in
+/// Each is rounded up to a thousandth, which is what the API server keeps of it (`SetDefaults_ResourceList` in
 /// `pkg/apis/core/v1/defaults.go`).
-pub fn resource_list<'a>(node: &Node<'a>) -> Result<BTreeMap<&'a str, Quantity>, Malformed> {
-    let Some(fields) = node.object()? else { return Ok(BTreeMap::new()) };
-    fields
-        .iter()
-        .map(|(name, value)| match Quantity::of_value(value) {
-            Ok(quantity) => Ok((name.as_str(), quantity.rounded_up(MILLI))),
-            Err(error) => Err(Malformed::new(&Node::at(value, node.path().key(name)), error.to_string())),
-        })
-        .collect()
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResourceList<'a>(Vec<(&'a str, Quantity)>);
+
+impl<'a> ResourceList<'a> {
+    /// The list at `node`: empty where it is absent.
+    pub fn of(node: &Node<'a>) -> Result<Self, Malformed> {
+        let mut list = Vec::new();
+        for (name, value) in node.object()?.into_iter().flatten() {
+            let quantity = Quantity::of_value(value)
+                .map_err(|error| Malformed::new(&Node::at(value, node.path().key(name)), error.to_string()))?;
+            list.push((name.as_str(), quantity.rounded_up(MILLI)));
+        }
+        Ok(Self(list))
+    }
+
+    /// The amount of `resource`, if the list names it.
+    pub fn get(&self, resource: &str) -> Option<&Quantity> {
+        self.iter().find(|(name, _)| *name == resource).map(|(_, amount)| amount)
+    }
+
+    /// Each resource with its amount.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &Quantity)> {
+        self.0.iter().map(|(name, amount)| (*name, amount))
+    }
+
+    /// Whether it names nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 /// A quantity's text, taken apart.
@@ -248,9 +267,9 @@ impl<'a> Parts<'a> {
             return Err(QuantityError::Format);
         }
         let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-        let (digits, rest) = span(unsigned, |c| c.is_ascii_digit());
+        let (digits, rest) = span(unsigned, is_digit);
         let (fraction, suffix) = match rest.strip_prefix('.') {
-            Some(rest) => span(rest, |c| c.is_ascii_digit()),
+            Some(rest) => span(rest, is_digit),
             None => ("", rest),
         };
         let (_, exponent) = span(suffix, |c| "eEinumkKMGTP".contains(c));
@@ -273,9 +292,13 @@ impl<'a> Parts<'a> {
     }
 }
 
+fn is_digit(c: char) -> bool {
+    c.is_ascii_digit()
+}
+
 /// The longest beginning of `text` that consists of `wanted`, and the rest.
-fn span(text: &str, wanted: impl Fn(char) -> bool) -> (&str, &str) {
-    text.split_at(text.find(|c| !wanted(c)).unwrap_or(text.len()))
+fn span(text: &str, wanted: fn(char) -> bool) -> (&str, &str) {
+    text.split_at_checked(text.find(|c| !wanted(c)).unwrap_or(text.len())).unwrap_or((text, ""))
 }
 
 /// What a suffix multiplies by.
@@ -549,7 +572,7 @@ mod tests {
         assert!(Quantity::of_value(&Value::Null).unwrap().is_zero());
         assert!(Quantity::of_value(&json!(true)).is_err());
         let list = json!({ "cpu": "1.5", "memory": [] });
-        let error = resource_list(&Node::at(&list, crate::Path::fields("limits"))).unwrap_err();
+        let error = ResourceList::of(&Node::at(&list, crate::Path::fields("limits"))).unwrap_err();
         assert_eq!(error.path.to_string(), "limits[memory]");
         assert!(Quantity::of(&Node::root(&Value::Null)).unwrap().is_none());
     }
