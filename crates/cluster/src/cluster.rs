@@ -65,13 +65,16 @@ impl Cluster {
             if refusals.next_if_eq(&position).is_some() {
                 continue;
             }
-            let Ok(identity) = Identity::of(object) else { continue };
+            let Ok(identity) = Identity::read(object) else { continue };
             let resource = resources.resolve(identity.api_version, identity.kind, identity.namespace.is_some());
-            let namespace = effective_namespace(&resource, identity.namespace).to_owned();
+            let namespace = effective_namespace(&resource, identity.namespace);
             let stored = stored_version(identity.api_version, identity.kind);
             let stored = stored.as_deref().unwrap_or(identity.api_version);
             let by_namespace = index.entry(index_key(stored, identity.kind)).or_default();
-            by_namespace.entry(namespace).or_default().push(position);
+            match by_namespace.get_mut(namespace) {
+                Some(positions) => positions.push(position),
+                None => drop(by_namespace.insert(namespace.to_owned(), vec![position])),
+            }
             if stored != identity.api_version {
                 let converted = convert(object, stored);
                 *object = Arc::new(converted);

@@ -184,12 +184,15 @@ pub struct Identity<'a> {
 impl<'a> Identity<'a> {
     /// Reads an object's identity and refuses what no API server could read either.
     pub fn of(object: &'a Value) -> Result<Self, ObjectError> {
+        let identity = Self::read(object)?;
+        if depth_within(object, MAX_DEPTH) { Ok(identity) } else { Err(ObjectError::TooDeep) }
+    }
+
+    /// The same without looking through the whole object for its depth.
+    pub(crate) fn read(object: &'a Value) -> Result<Self, ObjectError> {
         let Value::Object(fields) = object else {
             return Err(ObjectError::NotAnObject { found: type_name(object) });
         };
-        if !depth_within(object, MAX_DEPTH) {
-            return Err(ObjectError::TooDeep);
-        }
         let required = |field| text(fields.get(field), field)?.ok_or(ObjectError::Missing { field });
         let api_version = required("apiVersion")?;
         let kind = required("kind")?;
