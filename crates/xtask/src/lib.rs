@@ -1,1 +1,0 @@
-//! The chores of the workspace: new policy, annotate, generated files, tidy.

@@ -1,0 +1,38 @@
+//! The chores of the workspace: `cargo xtask COMMAND`.
+//!
+//! One module per command, each with its `Args` and a `run`; what they share about the workspace is in `workspace`.
+
+mod annotate;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The chores of the workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write the metadata of policies into their modules
+    Annotate(annotate::Args),
+}
+
+/// 0: done. 1: the chore failed, the reasons are on standard error. 2: the command line is wrong (from clap).
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Annotate(args) => annotate::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
