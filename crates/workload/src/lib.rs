@@ -3,9 +3,11 @@
 //! Pure facts over JSON: no request, no settings, no host. Everything works on the object as it was received, so
 //! that a field newer than this crate is never lost.
 
+pub mod catalogue;
 pub mod complete;
 pub mod container;
 pub mod edit;
+pub mod glob;
 pub mod int_or_percent;
 pub mod kind;
 pub mod member;

@@ -1,0 +1,457 @@
+//! The catalogue of systems: which containers vote for a majority, and what is known of each system.
+//!
+//! Everything here comes from `catalogue.toml`, which names the source of every fact; `build.rs` turns it into statics, so
+//! that a module parses nothing when it starts. What a policy does not ask for is not linked into its module: recognising a
+//! system needs [`SYSTEMS`] alone, and each kind of fact (probes, heap, ...) is a table of its own behind a function of
+//! [`System`].
+
+use serde_json::Value;
+
+use crate::glob;
+
+/// How a system stays available.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Model {
+    /// More than half of the members must be up and able to talk to each other.
+    Majority,
+    /// Members do not vote: any number is right, and an even one wastes nothing.
+    None,
+}
+
+/// A system that the catalogue knows.
+#[derive(Debug)]
+pub struct System {
+    /// Stable identifier, as settings and the documentation write it: `zookeeper`.
+    pub id: &'static str,
+    /// The name people use: `Apache ZooKeeper`.
+    pub name: &'static str,
+    /// Whether its members vote.
+    pub model: Model,
+    /// Who votes on what, for [`Model::Majority`]. `None`: all members, on everything; an even count is waste. `Some(n)`: groups
+    /// of `n` members (the system's default) vote on a part of the data each, so that any count from `n` up is right and
+    /// losing more than `(n - 1) / 2` members at once can stop a group however many members there are.
+    pub group: Option<u32>,
+    row: usize,
+    rules: &'static [Rule],
+}
+
+/// A way to recognise a system: the image is one of `images`, a condition of `when` holds (if there are any), none of `unless`.
+#[derive(Debug)]
+struct Rule {
+    images: &'static [&'static str],
+    when: &'static [Condition],
+    unless: &'static [Condition],
+}
+
+/// What the command line or the environment must say. All texts are globs.
+#[derive(Debug)]
+#[allow(dead_code, reason = "which forms occur depends on the rows of catalogue.toml")]
+enum Condition {
+    /// A word of the command or the arguments, also inside `sh -c "..."`.
+    Word(&'static str),
+    /// A variable is there, whatever its value and wherever that comes from.
+    Env(&'static str),
+    /// A variable has a literal value that matches.
+    EnvIs(&'static str, &'static str),
+    /// A variable has a literal value that matches none of these.
+    EnvLacks(&'static str, &'static [&'static str]),
+}
+
+/// Where a fact stands.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The page or the file.
+    pub url: &'static str,
+    /// The section, heading or field.
+    pub section: &'static str,
+    /// The version or commit that was read.
+    pub version: &'static str,
+}
+
+/// Points to a [`Source`]; resolving it links the table of sources, which a guest rarely wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceId(usize);
+
+impl SourceId {
+    /// The source.
+    pub fn get(self) -> Option<&'static Source> {
+        SOURCES.get(self.0)
+    }
+}
+
+/// Where a value is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// A command-line flag.
+    Flag(&'static str),
+    /// An environment variable.
+    Env(&'static str),
+    /// A key of the configuration file.
+    Key(&'static str),
+}
+
+/// A setting that declares the members, or one that sets the heap or cache.
+#[derive(Debug)]
+pub struct SettingFact {
+    /// The setting; globs are possible (`server.*`).
+    pub setting: Setting,
+    /// Where it stands.
+    pub source: SourceId,
+}
+
+/// How a probe asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handler {
+    /// The path of an HTTP request, with its query; a glob.
+    Http(&'static str),
+    /// The words of a command, joined by single spaces; a glob.
+    Exec(&'static str),
+}
+
+/// Whom a probe asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// This member alone: right for liveness.
+    Member,
+    /// The majority: as liveness it restarts the survivors when the majority is gone.
+    Quorum,
+}
+
+/// What a probe of this system really asks. Take the first whose handler matches.
+#[derive(Debug)]
+pub struct ProbeFact {
+    /// The handler.
+    pub handler: Handler,
+    /// Whom it asks.
+    pub asks: Asks,
+    /// Where it stands.
+    pub source: SourceId,
+}
+
+/// The vendor's word on a liveness probe.
+#[derive(Debug)]
+pub struct Liveness {
+    /// Whether there should be one.
+    pub advised: bool,
+    /// The reason, or the right probe, in a sentence.
+    pub note: &'static str,
+    /// Where it stands.
+    pub source: SourceId,
+}
+
+/// A directory that holds the state that must survive.
+#[derive(Debug)]
+pub struct DataPath {
+    /// An absolute path.
+    pub path: &'static str,
+    /// Where it stands.
+    pub source: SourceId,
+}
+
+/// A port that members or clients use.
+#[derive(Debug)]
+pub struct Port {
+    /// What it is for.
+    pub name: &'static str,
+    /// The default number.
+    pub number: u16,
+    /// Where it stands.
+    pub source: SourceId,
+}
+
+/// The field of an operator's custom resource that sets the number of members.
+#[derive(Debug)]
+pub struct CustomResource {
+    /// The API group.
+    pub group: &'static str,
+    /// The kind.
+    pub kind: &'static str,
+    /// The field, as `kubectl explain` writes it.
+    pub field: &'static str,
+    /// Where it stands.
+    pub source: SourceId,
+}
+
+include!(concat!(env!("OUT_DIR"), "/catalogue.rs"));
+
+impl System {
+    /// The globs of the images of this system, see [`ImageName::matches`].
+    pub fn images(&self) -> impl Iterator<Item = &'static str> {
+        self.rules.iter().flat_map(|rule| rule.images).copied()
+    }
+
+    /// Why its members vote, or do not, in a sentence or two.
+    pub fn why(&self) -> &'static str {
+        WHY.get(self.row).copied().unwrap_or_default()
+    }
+
+    /// Where the model stands.
+    pub fn source(&self) -> Option<&'static Source> {
+        SourceId(*BASIS.get(self.row)?).get()
+    }
+
+    /// The settings that say who the members are.
+    pub fn membership(&self) -> &'static [SettingFact] {
+        row(MEMBERSHIP, self.row)
+    }
+
+    /// The settings of heap or cache, which must leave room under the memory limit.
+    pub fn heap(&self) -> &'static [SettingFact] {
+        row(HEAP, self.row)
+    }
+
+    /// What known probes really ask.
+    pub fn probes(&self) -> &'static [ProbeFact] {
+        row(PROBES, self.row)
+    }
+
+    /// The vendor's word on liveness probes, where there is one.
+    pub fn liveness(&self) -> Option<&'static Liveness> {
+        LIVENESS.get(self.row)?.as_ref()
+    }
+
+    /// The directories that must survive.
+    pub fn data_paths(&self) -> &'static [DataPath] {
+        row(DATA_PATHS, self.row)
+    }
+
+    /// The default ports.
+    pub fn ports(&self) -> &'static [Port] {
+        row(PORTS, self.row)
+    }
+
+    /// Where operators keep the number of members.
+    pub fn custom_resources(&self) -> &'static [CustomResource] {
+        row(CUSTOM_RESOURCES, self.row)
+    }
+}
+
+/// The facts of one row; the tables have one entry per system, in the order of [`SYSTEMS`].
+fn row<T>(table: &'static [&'static [T]], row: usize) -> &'static [T] {
+    table.get(row).copied().unwrap_or_default()
+}
+
+/// The system with this identifier.
+pub fn system(id: &str) -> Option<&'static System> {
+    SYSTEMS.iter().find(|system| system.id == id)
+}
+
+/// An image name taken apart as the container runtimes do it: `[registry/]repository[:tag][@digest]`.
+///
+/// Source: the grammar of `distribution/reference`, <https://github.com/distribution/reference/blob/v0.6.0/reference.go>, and
+/// `splitDockerDomain` in its `normalize.go`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageName<'a> {
+    /// Host and port; absent where the name leaves it to the runtime's default.
+    pub registry: Option<&'a str>,
+    /// The path, without registry, tag and digest. `library/` of the default registry stands only where it was written.
+    pub repository: &'a str,
+    /// The tag, without its colon.
+    pub tag: Option<&'a str>,
+    /// The digest with its algorithm, without the `@`.
+    pub digest: Option<&'a str>,
+}
+
+impl<'a> ImageName<'a> {
+    /// Takes `image` apart; `None` when no runtime would accept it.
+    pub fn parse(image: &'a str) -> Option<Self> {
+        let (rest, digest) = match image.split_once('@') {
+            Some((rest, digest)) => (rest, Some(digest)),
+            None => (image, None),
+        };
+        // A colon before the last slash belongs to the registry's port.
+        let last = rest.rfind('/').map_or(0, |slash| slash + 1);
+        let (name, tag) = match rest.get(last..)?.split_once(':') {
+            Some((component, tag)) => (rest.get(..last + component.len())?, Some(tag)),
+            None => (rest, None),
+        };
+        let (registry, repository) = match name.split_once('/') {
+            Some((first, path)) if is_registry(first) => (Some(first), path),
+            _ => (None, name),
+        };
+        let valid = repository.len() <= 255
+            && repository.split('/').all(is_path_component)
+            && registry.is_none_or(is_host)
+            && tag.is_none_or(is_tag)
+            && digest.is_none_or(is_digest);
+        valid.then_some(Self { registry, repository, tag, digest })
+    }
+
+    /// Whether the last segments of the repository match `pattern`, segment by segment.
+    ///
+    /// `zookeeper` matches `zookeeper`, `bitnami/zookeeper` and `registry.example/mirror/bitnami/zookeeper`, since companies
+    /// mirror images below paths of their own; `bitnami/zookeeper` matches the last two. A `*` stays within its segment.
+    pub fn matches(&self, pattern: &str) -> bool {
+        let mut segments = self.repository.rsplit('/');
+        pattern.rsplit('/').all(|part| segments.next().is_some_and(|segment| glob::matches(part, segment)))
+    }
+}
+
+/// A first segment is a registry if it cannot be a path component of the default one.
+fn is_registry(first: &str) -> bool {
+    first == "localhost" || first.contains(['.', ':']) || first.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
+/// A host name or an IPv6 address in brackets, with an optional port.
+fn is_host(host: &str) -> bool {
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((address, port)) => {
+                return !address.is_empty()
+                    && address.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':')
+                    && (port.is_empty() || port.strip_prefix(':').is_some_and(is_number));
+            }
+            None => return false,
+        },
+        None => host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port))),
+    };
+    port.is_none_or(is_number)
+        && name.split('.').all(|label| {
+            !label.is_empty()
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        })
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Runs of lower-case letters and digits, held together by `.`, `_`, `__` or any number of `-`.
+fn is_path_component(component: &str) -> bool {
+    let mut separator = &component.as_bytes()[..0];
+    let mut start = 0;
+    for (at, byte) in component.bytes().enumerate() {
+        if byte.is_ascii_lowercase() || byte.is_ascii_digit() {
+            let fits = match separator {
+                [] | [b'.' | b'_'] | [b'_', b'_'] => true,
+                dashes => dashes.iter().all(|byte| *byte == b'-'),
+            };
+            if !fits || (start == 0 && !separator.is_empty()) {
+                return false;
+            }
+            start = at + 1;
+            separator = &[];
+        } else if matches!(byte, b'.' | b'_' | b'-') {
+            separator = component.as_bytes().get(start..=at).unwrap_or_default();
+        } else {
+            return false;
+        }
+    }
+    !component.is_empty() && separator.is_empty()
+}
+
+fn is_tag(tag: &str) -> bool {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    tag.len() <= 128
+        && tag.bytes().next().is_some_and(word)
+        && tag.bytes().all(|byte| word(byte) || matches!(byte, b'.' | b'-'))
+}
+
+/// An algorithm, a colon, and at least 32 hexadecimal digits.
+fn is_digest(digest: &str) -> bool {
+    let Some((algorithm, hex)) = digest.split_once(':') else { return false };
+    let first = |text: &str| text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
+    algorithm
+        .split(['-', '_', '+', '.'])
+        .all(|part| first(part) && part.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+        && hex.len() >= 32
+        && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// What of a container decides which system it is. Borrowed from the object; nothing is copied.
+#[derive(Clone, Copy, Debug)]
+pub struct ContainerFacts<'a> {
+    /// The image as written; empty where it is absent.
+    pub image: &'a str,
+    /// `command`, `args` and `env` as they stand; entries of a wrong type say nothing.
+    command: &'a [Value],
+    args: &'a [Value],
+    env: &'a [Value],
+}
+
+impl<'a> ContainerFacts<'a> {
+    /// Reads a container of a pod spec. Whatever is absent, null or of a wrong type counts as absent: saying what is
+    /// malformed is the business of the rule that needs the field.
+    pub fn read(container: &'a Value) -> Self {
+        let list = |field| container.get(field).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        Self {
+            image: container.get("image").and_then(Value::as_str).unwrap_or_default(),
+            command: list("command"),
+            args: list("args"),
+            env: list("env"),
+        }
+    }
+
+    /// The words of the command line, those inside a script too.
+    fn words(&self) -> impl Iterator<Item = &'a str> {
+        self.command.iter().chain(self.args).filter_map(Value::as_str).flat_map(|text| {
+            text.split(|c: char| c.is_ascii_whitespace() || matches!(c, ';' | '"' | '\'' | '`' | '(' | ')' | '&' | '|'))
+        })
+    }
+
+    /// The last variable whose name matches: the kubelet lets a later entry of a name replace an earlier one.
+    fn variable(&self, name: &str) -> Option<&'a Value> {
+        let named =
+            |entry: &&Value| entry.get("name").and_then(Value::as_str).is_some_and(|found| glob::matches(name, found));
+        self.env.iter().rev().find(named)
+    }
+
+    /// The literal value of a variable; `None` where it is absent or comes from elsewhere.
+    fn value(&self, name: &str) -> Option<&'a str> {
+        let entry = self.variable(name)?;
+        match entry.get("value") {
+            Some(Value::String(value)) => Some(value),
+            None | Some(Value::Null) if entry.get("valueFrom").is_none_or(Value::is_null) => Some(""),
+            _ => None,
+        }
+    }
+}
+
+impl Condition {
+    fn holds(&self, container: &ContainerFacts<'_>) -> bool {
+        match *self {
+            Self::Word(word) => container.words().any(|found| glob::matches(word, found)),
+            Self::Env(name) => container.variable(name).is_some(),
+            Self::EnvIs(name, value) => container.value(name).is_some_and(|found| glob::matches(value, found)),
+            Self::EnvLacks(name, values) => {
+                container.value(name).is_some_and(|found| !values.iter().any(|value| glob::matches(value, found)))
+            }
+        }
+    }
+}
+
+/// The system that one container runs: the first row of [`SYSTEMS`] with a rule that fits.
+pub fn system_of(container: &ContainerFacts<'_>) -> Option<&'static System> {
+    let image = ImageName::parse(container.image)?;
+    SYSTEMS.iter().find(|system| {
+        system.rules.iter().any(|rule| {
+            rule.images.iter().any(|pattern| image.matches(pattern))
+                && (rule.when.is_empty() || rule.when.iter().any(|condition| condition.holds(container)))
+                && !rule.unless.iter().any(|condition| condition.holds(container))
+        })
+    })
+}
+
+/// The system of a pod, and the index of the container that shows it. Give it the regular containers only: init and
+/// ephemeral containers come and go, and say nothing about who votes.
+///
+/// A container that votes decides before one that does not: the sentinels beside Redis servers vote, although the
+/// servers stand first. Among equals the first decides. Sidecars (exporters, reloaders) are in no row.
+pub fn recognise<'a>(containers: impl Iterator<Item = ContainerFacts<'a>>) -> Option<(&'static System, usize)> {
+    let mut first = None;
+    for (index, container) in containers.enumerate() {
+        match system_of(&container) {
+            Some(system) if system.model == Model::Majority => return Some((system, index)),
+            Some(system) => first = first.or(Some((system, index))),
+            None => {}
+        }
+    }
+    first
+}
+
+/// [`recognise`] over `containers` of a pod spec.
+pub fn recognise_pod(spec: &Value) -> Option<(&'static System, usize)> {
+    recognise(spec.get("containers")?.as_array()?.iter().map(ContainerFacts::read))
+}
