@@ -1,1 +1,91 @@
 //! Reads the cases of test-data and the examples of the READMEs, and runs them natively and as Wasm.
+//!
+//! A case is one file: a header that says what is asked and what must come of it, the object, and what else the
+//! cluster holds. The same cases go through the rule natively ([`check`]) and through the module ([`check_with`]), so
+//! that there is one place to look at for what a policy does. `QUORATE_BLESS=1` rewrites the expected findings.
+//!
+//! ```yaml
+//! # Why this case is there.
+//! expect: deny                    # or accept
+//! findings:
+//! - error even-members /spec/replicas
+//! ---
+//! apiVersion: apps/v1
+//! kind: StatefulSet
+//! ...
+//! ---                             # what else the cluster holds
+//! ```
+
+mod case;
+mod run;
+mod world;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use case::{Case, CaseError};
+pub use run::Outcome;
+pub use world::World;
+
+/// The bytes that a policy answers to a payload, with the host that answers its look-ups.
+pub type Judge<'a> = &'a dyn Fn(&[u8], &World) -> Result<Vec<u8>, String>;
+
+/// The root of the workspace.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Runs every case of the policy natively.
+///
+/// # Panics
+/// With all failures at once, each with its case: this is the body of a test.
+pub fn check(policy: &str, validate: fn(&[u8], &dyn policy::Host) -> serde_json::Result<Vec<u8>>) {
+    check_with(policy, &|payload, world| validate(payload, world).map_err(|error| error.to_string()));
+}
+
+/// Runs every case of the policy through `judge`.
+///
+/// # Panics
+/// With all failures at once, each with its case: this is the body of a test.
+pub fn check_with(policy: &str, judge: Judge<'_>) {
+    let cases = match cases(policy) {
+        Ok(cases) => cases,
+        Err(error) => fail(&error.to_string()),
+    };
+    let mut failures = String::new();
+    for case in &cases {
+        if let Err(failure) = run::run(case, judge) {
+            // Writing to a String cannot fail.
+            let _ = write!(failures, "\n{}\n{failure}", case.name);
+        }
+    }
+    if !failures.is_empty() {
+        fail(&format!("{policy}: {} cases\n{failures}", cases.len()));
+    }
+}
+
+#[expect(clippy::panic, reason = "this is how a test fails")]
+fn fail(text: &str) -> ! {
+    panic!("{text}")
+}
+
+/// The cases of a policy: those in `test-data/POLICY` and the examples in its README.
+///
+/// # Errors
+/// The first file that cannot be read, or a folder without cases.
+pub fn cases(policy: &str) -> Result<Vec<Case>, CaseError> {
+    let folder = root().join("test-data").join(policy);
+    let mut files: Vec<PathBuf> = fs::read_dir(&folder)
+        .map_err(|error| CaseError::new(&folder, error.to_string()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        return Err(CaseError::new(&folder, "there are no cases"));
+    }
+    let mut cases = files.iter().map(|file| Case::read(policy, file)).collect::<Result<Vec<_>, _>>()?;
+    cases.extend(case::examples(policy, &root().join("policies").join(policy).join("README.md"))?);
+    Ok(cases)
+}

@@ -1,1 +1,170 @@
-//! What a Quorate policy is: request, settings, findings, verdict, and the glue to the Kubewarden host.
+//! What a Quorate policy is: its settings and its rule. Everything else is done here, once, for all of them.
+//!
+//! A rule is a pure function from an object, and what the cluster holds, to [`Finding`]s. This crate reads the
+//! request ([`request`]), splits and checks the settings ([`settings`]), leaves alone what must never be in the way
+//! and what the administrator exempts ([`scope`]), looks up other objects ([`lookup`]), compares an UPDATE with what
+//! was there before, mutates, and writes the answer ([`verdict`]).
+//!
+//! A policy crate implements [`Policy`] for its settings and calls [`export!`].
+
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub mod guest;
+
+pub mod finding;
+pub mod lookup;
+pub mod quorum;
+pub mod request;
+pub mod scope;
+pub mod settings;
+pub mod verdict;
+
+use std::cell::RefCell;
+
+use serde::de::DeserializeOwned;
+use workload::{Malformed, Node};
+
+pub use finding::{Finding, Level, ObjectRef, Problem};
+pub use lookup::{Cluster, Host, LookupError};
+pub use quorum::{Model, Quorum};
+pub use request::{Operation, Request};
+pub use settings::{SettingsError, Shared};
+pub use verdict::{validate, validate_settings};
+
+/// Why a rule could not judge an object at all.
+#[derive(Debug)]
+pub enum Fault {
+    /// A field that the rule reads is one that Kubernetes refuses too: the object is denied, with the place.
+    Malformed(Malformed),
+    /// The cluster could not be asked: the object is accepted with a warning that says so.
+    Lookup(LookupError),
+}
+
+impl From<Malformed> for Fault {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+impl From<LookupError> for Fault {
+    fn from(error: LookupError) -> Self {
+        Self::Lookup(error)
+    }
+}
+
+/// Requests that a policy judges. `metadata.yml` asks the API server for the same ones; a test compares the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// The API group; empty for the core group.
+    pub group: &'static str,
+    /// The kind of the object itself, also where a subresource is meant.
+    pub kind: &'static str,
+    /// The plural name that `metadata.yml` and a subresource's request use.
+    pub resource: &'static str,
+    /// `None` for the object itself, else the subresource.
+    pub subresource: Option<&'static str>,
+    /// The operations.
+    pub operations: &'static [Operation],
+}
+
+/// A policy: the settings are the type, the rule is [`Policy::judge`].
+pub trait Policy: DeserializeOwned + Default {
+    /// The policy's name: its crate's, its folder's and its module's.
+    const NAME: &'static str;
+    /// What it judges; everything else is accepted untouched.
+    const TARGETS: &'static [Target];
+    /// Whether its findings carry edits that `mutate: true` applies.
+    const MUTATES: bool = false;
+
+    /// Refuses settings whose single values are fine but which cannot work together.
+    fn check(&self) -> Result<(), SettingsError> {
+        Ok(())
+    }
+
+    /// Whether an object of another kind is judged too, because the settings ask for it.
+    fn also_targets(&self, _request: &Request) -> bool {
+        false
+    }
+
+    /// The rule.
+    fn judge(&self, review: &Review<'_>) -> Result<Vec<Finding>, Fault>;
+}
+
+/// What a rule judges.
+#[derive(Debug)]
+pub struct Review<'a> {
+    /// The request; its `object` is the one received, before completion.
+    pub request: &'a Request,
+    /// The settings that all policies share.
+    pub shared: &'a Shared,
+    /// The object, completed as the API server would complete it. On DELETE, what is deleted. For a scale, the
+    /// scaled object with the new count.
+    pub object: Node<'a>,
+    /// What the object was before an UPDATE; absent where `object` itself is what was there before.
+    pub old: Option<Node<'a>>,
+    /// Other objects of the cluster, as they will be once this request is done.
+    pub cluster: Cluster<'a>,
+    notes: &'a RefCell<Vec<String>>,
+}
+
+impl Review<'_> {
+    /// The group of the judged object.
+    pub fn group(&self) -> &str {
+        self.request.target_group()
+    }
+
+    /// The kind of the judged object: for a scale, the scaled object's.
+    pub fn kind(&self) -> &str {
+        self.request.target_kind()
+    }
+
+    /// Whether the judged object is deleted by this request.
+    pub fn is_delete(&self) -> bool {
+        self.request.operation == Operation::Delete
+    }
+
+    /// Whether this is the first state of the object: a CREATE.
+    pub fn is_create(&self) -> bool {
+        self.request.operation == Operation::Create
+    }
+
+    /// How the members of the set at `set` decide: by majority or not at all, and how that is known.
+    pub fn quorum(&self, set: &Node<'_>) -> Result<Quorum, Malformed> {
+        quorum::of(set, self.shared)
+    }
+
+    /// The other sets of the namespace whose members form one ensemble with those of the set at `set`.
+    pub fn rest_of_ensemble(&self, set: &Node<'_>) -> Result<Vec<lookup::Object>, Fault> {
+        let Some(ensemble) = quorum::ensemble(set)? else { return Ok(Vec::new()) };
+        let name = set.dig("metadata.name")?.string()?.unwrap_or_default();
+        let mut sets = self.cluster.list(&lookup::STATEFUL_SETS)?;
+        sets.retain(|other| {
+            let other_ensemble = quorum::ensemble(&Node::root(other.value())).ok().flatten();
+            other.name() != name && other_ensemble == Some(ensemble)
+        });
+        Ok(sets)
+    }
+
+    /// Tells something that is no finding, such as how a system was recognised; `quorate check -v` shows it.
+    pub fn note(&self, text: impl Into<String>) {
+        let text = text.into();
+        let mut notes = self.notes.borrow_mut();
+        if !notes.contains(&text) {
+            notes.push(text);
+        }
+    }
+}
+
+/// Makes a crate a policy module: `policy::export!(TypeOfTheSettings);`
+#[macro_export]
+macro_rules! export {
+    ($policy:ty) => {
+        /// Called by the host after it has made an instance.
+        #[cfg(target_arch = "wasm32")]
+        #[expect(unsafe_code, reason = "the name is the protocol's, so it must not be mangled")]
+        #[unsafe(no_mangle)]
+        pub extern "C" fn wapc_init() {
+            $crate::guest::register::<$policy>();
+        }
+    };
+}

@@ -153,9 +153,7 @@ impl<'a> Node<'a> {
     /// This whole number of 32 bits (Kubernetes' `int32`: replicas, ports, skews), or `None` where it is absent.
     pub fn int32(&self) -> Result<Option<i32>, Malformed> {
         self.int64()?
-            .map(|number| {
-                i32::try_from(number).map_err(|_| Malformed::new(self, "must be a whole number of 32 bits"))
-            })
+            .map(|number| i32::try_from(number).map_err(|_| Malformed::new(self, "must be a whole number of 32 bits")))
             .transpose()
     }
 
@@ -164,9 +162,7 @@ impl<'a> Node<'a> {
     pub fn int64(&self) -> Result<Option<i64>, Malformed> {
         match self.value {
             None => Ok(None),
-            Some(value) => {
-                value.as_i64().map(Some).ok_or_else(|| Malformed::new(self, "must be a whole number"))
-            }
+            Some(value) => value.as_i64().map(Some).ok_or_else(|| Malformed::new(self, "must be a whole number")),
         }
     }
 

@@ -29,7 +29,9 @@ impl Path {
 
     /// The path of fields in `dotted`, such as `spec.template.spec`. Empty text is the object itself.
     pub fn fields(dotted: &str) -> Self {
-        Self(dotted.split('.').filter(|field| !field.is_empty()).map(|field| Segment::Field(field.to_owned())).collect())
+        Self(
+            dotted.split('.').filter(|field| !field.is_empty()).map(|field| Segment::Field(field.to_owned())).collect(),
+        )
     }
 
     /// This place's field `name`.

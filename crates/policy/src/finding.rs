@@ -1,0 +1,356 @@
+//! What a rule says: where, what is wrong, why it matters, how to fix it.
+
+use std::fmt::{self, Write as _};
+
+use serde_json::{Map, Value, json};
+use workload::edit::{self, Edit};
+use workload::node::shorten;
+use workload::{Malformed, Node, Path};
+
+use crate::quorum::Quorum;
+
+/// How much a finding weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// It is told, and the object is accepted.
+    Warning,
+    /// The object is denied.
+    Error,
+}
+
+impl Level {
+    /// As the findings' JSON writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// What is wrong with a field, in the API server's own words: `Error.ErrorBody` in
+/// `k8s.io/apimachinery/pkg/util/validation/field/errors.go`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Problem {
+    /// It is absent and must not be.
+    Required,
+    /// Its value will not do.
+    Invalid(Value),
+    /// It must not be there, or not be changed so.
+    Forbidden,
+    /// It may be there once only.
+    Duplicate(Value),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Required => f.write_str("Required value"),
+            Self::Invalid(value) => write!(f, "Invalid value: {}", shorten(value)),
+            Self::Forbidden => f.write_str("Forbidden"),
+            Self::Duplicate(value) => write!(f, "Duplicate value: {}", shorten(value)),
+        }
+    }
+}
+
+/// Another object than the judged one, to which a finding points.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ObjectRef {
+    /// Its API version, such as `policy/v1`.
+    pub api_version: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A container that a finding is about, so that the administrator can exempt it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AboutContainer {
+    /// The container's name.
+    pub name: String,
+    /// The container's image.
+    pub image: String,
+}
+
+/// One thing that a rule found.
+///
+/// Its identity is the policy, the code and the subject; never an index in a list, so that an UPDATE which only
+/// reorders adds nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// Which rule of the policy: kebab-case, stable.
+    pub code: &'static str,
+    /// What it is about inside the object: a container's name, a budget's; empty for the object as a whole.
+    pub subject: String,
+    /// How bad it is: more is worse. Compared only between findings of the same identity.
+    pub measure: i64,
+    /// How much it weighs.
+    pub level: Level,
+    /// The object that `path` is in; absent for the judged one.
+    pub object: Option<ObjectRef>,
+    /// Where.
+    pub path: Path,
+    /// What is wrong, in the API server's words.
+    pub problem: Problem,
+    /// What is wrong, in a sentence without capital and full stop.
+    pub reason: String,
+    /// Why it matters; may be empty.
+    pub why: String,
+    /// What to do; may be empty.
+    pub advice: String,
+    /// The edits of the judged object that mend it; empty where nothing safe is known.
+    pub edits: Vec<Edit>,
+    /// A whole object to create, which mends it.
+    pub creates: Option<Value>,
+    /// The container that it is about.
+    pub container: Option<AboutContainer>,
+    /// Kubernetes refuses to change the field, so that an UPDATE cannot mend it.
+    pub immutable: bool,
+    /// It was there before this UPDATE, no better.
+    pub(crate) kept: bool,
+}
+
+impl Finding {
+    /// A finding that denies.
+    pub fn error(code: &'static str, path: Path, problem: Problem, reason: impl Into<String>) -> Self {
+        Self {
+            code,
+            subject: String::new(),
+            measure: 0,
+            level: Level::Error,
+            object: None,
+            path,
+            problem,
+            reason: reason.into(),
+            why: String::new(),
+            advice: String::new(),
+            edits: Vec::new(),
+            creates: None,
+            container: None,
+            immutable: false,
+            kept: false,
+        }
+    }
+
+    /// A finding that is told only.
+    pub fn warning(code: &'static str, path: Path, problem: Problem, reason: impl Into<String>) -> Self {
+        Self { level: Level::Warning, ..Self::error(code, path, problem, reason) }
+    }
+
+    /// A field that the rule reads is one that Kubernetes refuses too.
+    pub(crate) fn malformed(malformed: &Malformed, object: &Node<'_>) -> Self {
+        let found = object.follow(&malformed.path).ok().and_then(|node| node.value().cloned()).unwrap_or(Value::Null);
+        Self::error("malformed", malformed.path.clone(), Problem::Invalid(found), malformed.problem.clone())
+            .about(malformed.path.to_string())
+            .advise("the API server refuses this too; correct the field")
+    }
+
+    /// What it is about inside the object.
+    #[must_use]
+    pub fn about(mut self, subject: impl Into<String>) -> Self {
+        self.subject = subject.into();
+        self
+    }
+
+    /// How bad it is: more is worse.
+    #[must_use]
+    pub fn measure(mut self, measure: i64) -> Self {
+        self.measure = measure;
+        self
+    }
+
+    /// Why it matters.
+    #[must_use]
+    pub fn why(mut self, why: impl Into<String>) -> Self {
+        self.why = why.into();
+        self
+    }
+
+    /// Says first why the members are taken to vote, where nothing but a setting says that they do.
+    #[must_use]
+    pub fn resting_on(mut self, quorum: &Quorum) -> Self {
+        let doubt = quorum.doubt();
+        if !doubt.is_empty() {
+            self.why = join(&[&doubt, &self.why]);
+        }
+        self
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.advice = advice.into();
+        self
+    }
+
+    /// The edits of the judged object that mend it.
+    #[must_use]
+    pub fn fix(mut self, edits: Vec<Edit>) -> Self {
+        self.edits = edits;
+        self
+    }
+
+    /// The whole object whose creation mends it.
+    #[must_use]
+    pub fn create(mut self, object: Value) -> Self {
+        self.creates = Some(object);
+        self
+    }
+
+    /// The path is in another object than the judged one.
+    #[must_use]
+    pub fn at(mut self, object: Option<ObjectRef>) -> Self {
+        self.object = object;
+        self
+    }
+
+    /// The level, if not the one that it was made with.
+    #[must_use]
+    pub fn level(mut self, level: Level) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// Kubernetes refuses to change the field: an UPDATE is never denied for it, not even under `onUpdate: enforce`.
+    #[must_use]
+    pub fn immutable(mut self) -> Self {
+        self.immutable = true;
+        self
+    }
+
+    /// The container that it is about.
+    #[must_use]
+    pub fn in_container(mut self, name: impl Into<String>, image: impl Into<String>) -> Self {
+        self.container = Some(AboutContainer { name: name.into(), image: image.into() });
+        self
+    }
+
+    /// Whether both are the same finding of the same policy.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.code == other.code && self.subject == other.subject
+    }
+
+    /// Where and what, without why and what to do: `spec.replicas: Invalid value: 4: an even number of members`.
+    pub fn message(&self) -> String {
+        let mut text = String::new();
+        if let Some(object) = &self.object {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{} {}: ", object.kind, object.name);
+        }
+        let _ = write!(text, "{}: {}: {}", self.path, self.problem, self.reason);
+        one_line(&text)
+    }
+
+    /// The whole finding on one line.
+    pub fn line(&self) -> String {
+        join(&[&self.message(), &one_line(&self.why), &one_line(&self.advice)])
+    }
+
+    /// The finding on one line for a warning, of which the API server wants 120 characters where it can be: the why
+    /// goes first, since the JSON of the findings has it.
+    pub fn short_line(&self) -> String {
+        let whole = self.line();
+        if whole.chars().count() <= WARNING_LENGTH {
+            return whole;
+        }
+        join(&[&self.message(), &one_line(&self.advice)])
+    }
+
+    /// The finding as JSON, for `audit_annotations`. `received` is the judged object as it was received, on which
+    /// the patch works.
+    pub fn to_json(&self, policy: &str, received: &Value) -> Value {
+        let mut fields = Map::new();
+        let mut put = |key: &str, value: Value| drop(fields.insert(key.to_owned(), value));
+        put("policy", policy.into());
+        put("code", self.code.into());
+        put("level", self.level.as_str().into());
+        if !self.subject.is_empty() {
+            put("subject", self.subject.as_str().into());
+        }
+        if let Some(object) = &self.object {
+            put(
+                "object",
+                json!({ "apiVersion": object.api_version, "kind": object.kind, "namespace": object.namespace, "name": object.name }),
+            );
+        }
+        put("path", self.path.pointer().into());
+        put("message", self.message().into());
+        for (key, text) in [("why", &self.why), ("advice", &self.advice)] {
+            if !text.is_empty() {
+                put(key, one_line(text).into());
+            }
+        }
+        if self.kept {
+            put("kept", true.into());
+        }
+        // Edits that do not fit the object, which is malformed then, are no patch.
+        if let Some(patch) = edit::json_patch(received, &self.edits).ok().filter(|patch| !patch.is_empty()) {
+            put("patch", patch.into());
+        }
+        if let Some(object) = &self.creates {
+            put("creates", object.clone());
+        }
+        Value::Object(fields)
+    }
+}
+
+/// What the API server asks of a warning: "Limit warnings to 120 characters if possible", `k8s.io/api/admission/v1`.
+const WARNING_LENGTH: usize = 120;
+
+fn join(parts: &[&str]) -> String {
+    parts.iter().copied().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+/// `text` without line breaks and other control characters: names and values come from users, and a finding is one
+/// line of a message, a log, a terminal.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn even() -> Finding {
+        Finding::error("even", Path::fields("spec.replicas"), Problem::Invalid(json!(4)), "an even number of members")
+            .why("4 members tolerate 1 failure, as 3 do")
+            .advise("set spec.replicas to 5")
+    }
+
+    #[test]
+    fn a_line_has_the_api_servers_form() {
+        assert_eq!(
+            even().line(),
+            "spec.replicas: Invalid value: 4: an even number of members; 4 members tolerate 1 failure, as 3 do; set spec.replicas to 5"
+        );
+        assert_eq!(
+            even().short_line(),
+            "spec.replicas: Invalid value: 4: an even number of members; set spec.replicas to 5"
+        );
+    }
+
+    #[test]
+    fn another_object_is_named_first() {
+        let budget = ObjectRef {
+            api_version: "policy/v1".to_owned(),
+            kind: "PodDisruptionBudget".to_owned(),
+            namespace: "a".to_owned(),
+            name: "zk\n-pdb".to_owned(),
+        };
+        let finding = even().at(Some(budget));
+        assert!(finding.message().starts_with("PodDisruptionBudget zk -pdb: spec.replicas: "), "and on one line");
+    }
+
+    #[test]
+    fn the_json_has_a_pointer_and_a_patch() {
+        let finding = even().fix(vec![Edit::Set { path: Path::fields("spec.replicas"), value: json!(5) }]);
+        let json = finding.to_json("odd-replicas", &json!({ "spec": { "replicas": 4 } }));
+        assert_eq!(json["path"], "/spec/replicas");
+        assert_eq!(json["level"], "error");
+        assert_eq!(json["patch"], json!([{ "op": "replace", "path": "/spec/replicas", "value": 5 }]));
+        assert!(json.get("object").is_none() && json.get("subject").is_none());
+    }
+}

@@ -1,0 +1,31 @@
+//! The glue to the Kubewarden host: waPC operations in, host calls out.
+
+use kubewarden_policy_sdk::protocol_version_guest;
+use wapc_guest::{CallResult, host_call, register_function};
+
+use crate::{Host, Policy};
+
+/// Registers the three operations of the Kubewarden protocol for `P`.
+pub fn register<P: Policy>() {
+    register_function("validate", validate::<P>);
+    register_function("validate_settings", validate_settings::<P>);
+    register_function("protocol_version", protocol_version_guest);
+}
+
+fn validate<P: Policy>(payload: &[u8]) -> CallResult {
+    Ok(crate::validate::<P>(payload, &Wapc)?)
+}
+
+fn validate_settings<P: Policy>(payload: &[u8]) -> CallResult {
+    Ok(crate::validate_settings::<P>(payload)?)
+}
+
+/// The host on the other side of the waPC protocol.
+#[derive(Debug)]
+struct Wapc;
+
+impl Host for Wapc {
+    fn call(&self, namespace: &str, operation: &str, payload: &[u8]) -> Result<Vec<u8>, String> {
+        host_call("kubewarden", namespace, operation, payload).map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,244 @@
+//! Other objects of the cluster, through one narrow door.
+//!
+//! Every different look-up (kind, namespace, selector, mask) makes the host open a watch that it never closes. So a
+//! list is always of one namespace, without a selector, and with the one mask that its kind has here.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+
+use crate::request::{Operation, Request};
+
+/// The Kubewarden host, as far as a policy calls it.
+pub trait Host {
+    /// Calls `operation` of `namespace` in the binding `kubewarden`.
+    ///
+    /// # Errors
+    /// The host's own text.
+    fn call(&self, namespace: &str, operation: &str, payload: &[u8]) -> Result<Vec<u8>, String>;
+}
+
+/// A kind that policies list, with the fields that they read.
+///
+/// `metadata`, `apiVersion` and `kind` are always there; the mask prunes the rest.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The API version.
+    pub api_version: &'static str,
+    /// The API group of `api_version`.
+    pub group: &'static str,
+    /// The kind.
+    pub kind: &'static str,
+    /// The fields, sorted as the host sorts them.
+    pub mask: &'static [&'static str],
+}
+
+/// All disruption budgets of a namespace.
+pub const DISRUPTION_BUDGETS: Listed =
+    Listed { api_version: "policy/v1", group: "policy", kind: "PodDisruptionBudget", mask: &["spec"] };
+
+/// All stateful sets of a namespace, without what their pods do.
+pub const STATEFUL_SETS: Listed = Listed {
+    api_version: "apps/v1",
+    group: "apps",
+    kind: "StatefulSet",
+    mask: &[
+        "spec.ordinals",
+        "spec.replicas",
+        "spec.selector",
+        "spec.template.metadata",
+        "spec.template.spec.containers.args",
+        "spec.template.spec.containers.command",
+        "spec.template.spec.containers.env",
+        "spec.template.spec.containers.image",
+        "spec.template.spec.containers.name",
+    ],
+};
+
+/// All autoscalers of a namespace.
+pub const AUTOSCALERS: Listed = Listed {
+    api_version: "autoscaling/v2",
+    group: "autoscaling",
+    kind: "HorizontalPodAutoscaler",
+    mask: &["spec.maxReplicas", "spec.minReplicas", "spec.scaleTargetRef"],
+};
+
+/// The cluster could not be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LookupError {
+    /// The host lets this policy not see that kind. Holds the kind and the host's text.
+    NotGranted {
+        /// What was asked for, such as `policy/v1 PodDisruptionBudget`.
+        what: String,
+        /// The host's own text.
+        text: String,
+    },
+    /// The host could not answer.
+    Unavailable {
+        /// What was asked for.
+        what: String,
+        /// The host's own text.
+        text: String,
+    },
+}
+
+impl fmt::Display for LookupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotGranted { what, .. } => write!(
+                f,
+                "this policy may not look up {what}; grant it: contextAwareResources of the policy, and hostCapabilities: [\"kubernetes/*\"] in the policy-server's policies.yml"
+            ),
+            Self::Unavailable { what, text } => {
+                write!(f, "{what} cannot be looked up: {}", crate::finding::one_line(text))
+            }
+        }
+    }
+}
+
+impl std::error::Error for LookupError {}
+
+/// How the host says that it was not allowed: `runtimes/callback.rs` of the policy evaluator. The protocol has no
+/// other way to tell, so the text is recognised, here and nowhere else.
+const NOT_GRANTED: &str = "has not been granted access";
+/// How the host says that a named object is not there: `callback_handler/kubernetes/client.rs`.
+const NOT_FOUND: &str = "Cannot find ";
+
+type Cache = RefCell<BTreeMap<&'static str, Result<Rc<[Value]>, LookupError>>>;
+
+/// Answers of the host, each asked for once in a request.
+#[derive(Default)]
+pub(crate) struct Lookups {
+    lists: Cache,
+}
+
+/// What the cluster holds in the namespace of the request, as it will be once the request is done.
+#[derive(Clone, Copy)]
+pub struct Cluster<'a> {
+    host: &'a dyn Host,
+    lookups: &'a Lookups,
+    request: &'a Request,
+    /// The judged object, which takes the place of what the cluster holds under its name; `None` on DELETE.
+    judged: Option<&'a Value>,
+}
+
+impl fmt::Debug for Cluster<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("namespace", &self.request.namespace_of()).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Cluster<'a> {
+    pub(crate) fn new(host: &'a dyn Host, lookups: &'a Lookups, request: &'a Request, judged: &'a Value) -> Self {
+        let judged = (request.operation != Operation::Delete).then_some(judged);
+        Self { host, lookups, request, judged }
+    }
+
+    /// The namespace that is looked at.
+    pub fn namespace(&self) -> &'a str {
+        self.request.namespace_of()
+    }
+
+    /// The objects of `listed` in the namespace, the judged one as it will be. What is being deleted is left out.
+    /// Objects may be missing that have just been made: look-ups lag behind the API server.
+    pub fn list(&self, listed: &'static Listed) -> Result<Vec<Object>, LookupError> {
+        let held = self.held(listed)?;
+        let judges_this_kind = self.request.target_group() == listed.group && self.request.target_kind() == listed.kind;
+        let judged_name = self.request.name_of();
+        let mut objects: Vec<Object> = (0..held.len())
+            .map(|index| Object::Held(Rc::clone(&held), index))
+            .filter(|object| !(judges_this_kind && name_of(object.value()) == judged_name))
+            .collect();
+        if let Some(judged) = self.judged.filter(|_| judges_this_kind) {
+            objects.push(Object::Judged(Rc::new(judged.clone())));
+        }
+        objects.retain(|object| object.value().pointer("/metadata/deletionTimestamp").is_none_or(Value::is_null));
+        Ok(objects)
+    }
+
+    /// The object of that kind and name in the namespace; `None` where there is none.
+    pub fn get(&self, api_version: &str, kind: &str, name: &str) -> Result<Option<Value>, LookupError> {
+        let what = format!("{api_version} {kind} {name}");
+        let payload = json!({
+            "api_version": api_version, "kind": kind, "name": name, "namespace": self.namespace(), "disable_cache": true,
+        });
+        match self.call("get_resource", &payload, &what) {
+            Ok(bytes) => parse(&bytes, &what).map(Some),
+            Err(LookupError::Unavailable { text, .. }) if text.contains(NOT_FOUND) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn held(&self, listed: &'static Listed) -> Result<Rc<[Value]>, LookupError> {
+        if let Some(answer) = self.lookups.lists.borrow().get(listed.kind) {
+            return answer.clone();
+        }
+        let what = format!("{} {}", listed.api_version, listed.kind);
+        let payload = json!({
+            "api_version": listed.api_version, "kind": listed.kind, "namespace": self.namespace(),
+            "label_selector": null, "field_selector": null, "field_masks": listed.mask,
+        });
+        let answer = self.call("list_resources_by_namespace", &payload, &what).and_then(|bytes| {
+            match parse(&bytes, &what)?.get_mut("items").map(Value::take) {
+                Some(Value::Array(items)) => Ok(Rc::from(items)),
+                _ => Err(LookupError::Unavailable { what: what.clone(), text: "the answer has no items".to_owned() }),
+            }
+        });
+        self.lookups.lists.borrow_mut().insert(listed.kind, answer.clone());
+        answer
+    }
+
+    fn call(&self, operation: &str, payload: &Value, what: &str) -> Result<Vec<u8>, LookupError> {
+        self.host.call("kubernetes", operation, payload.to_string().as_bytes()).map_err(|text| {
+            let what = what.to_owned();
+            if text.contains(NOT_GRANTED) {
+                LookupError::NotGranted { what, text }
+            } else {
+                LookupError::Unavailable { what, text }
+            }
+        })
+    }
+}
+
+/// One object of a list.
+#[derive(Debug, Clone)]
+pub enum Object {
+    /// As the cluster holds it.
+    Held(Rc<[Value]>, usize),
+    /// The judged one, as it will be.
+    Judged(Rc<Value>),
+}
+
+impl Object {
+    /// The object.
+    pub fn value(&self) -> &Value {
+        match self {
+            Self::Held(list, index) => list.get(*index).unwrap_or(&Value::Null),
+            Self::Judged(value) => value,
+        }
+    }
+
+    /// Whether it is the judged object.
+    pub fn is_judged(&self) -> bool {
+        matches!(self, Self::Judged(_))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        name_of(self.value())
+    }
+}
+
+fn name_of(object: &Value) -> &str {
+    object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn parse(bytes: &[u8], what: &str) -> Result<Value, LookupError> {
+    serde_json::from_slice(bytes).map_err(|error| LookupError::Unavailable {
+        what: what.to_owned(),
+        text: format!("the answer cannot be read: {error}"),
+    })
+}
