@@ -97,6 +97,8 @@ pub struct Finding {
     pub problem: Problem,
     /// What is wrong, in a sentence without capital and full stop.
     pub reason: String,
+    /// What is not certain about it, and how to make it certain; may be empty.
+    pub doubt: String,
     /// Why it matters; may be empty.
     pub why: String,
     /// What to do; may be empty.
@@ -125,6 +127,7 @@ impl Finding {
             path,
             problem,
             reason: reason.into(),
+            doubt: String::new(),
             why: String::new(),
             advice: String::new(),
             edits: Vec::new(),
@@ -171,11 +174,14 @@ impl Finding {
 
     /// Says first why the members are taken to vote, where nothing but a setting says that they do.
     #[must_use]
-    pub fn resting_on(mut self, quorum: &Quorum) -> Self {
-        let doubt = quorum.doubt();
-        if !doubt.is_empty() {
-            self.why = join(&[&doubt, &self.why]);
-        }
+    pub fn resting_on(self, quorum: &Quorum) -> Self {
+        self.doubt(quorum.doubt())
+    }
+
+    /// What is not certain about it, and how to make it certain: told before all else, and never left out.
+    #[must_use]
+    pub fn doubt(mut self, doubt: impl Into<String>) -> Self {
+        self.doubt = doubt.into();
         self
     }
 
@@ -246,7 +252,7 @@ impl Finding {
 
     /// The whole finding on one line.
     pub fn line(&self) -> String {
-        join(&[&self.message(), &one_line(&self.why), &one_line(&self.advice)])
+        join(&[&self.message(), &one_line(&self.doubt), &one_line(&self.why), &one_line(&self.advice)])
     }
 
     /// The finding on one line for a warning, of which the API server wants 120 characters where it can be: the why
@@ -256,7 +262,7 @@ impl Finding {
         if whole.chars().count() <= WARNING_LENGTH {
             return whole;
         }
-        join(&[&self.message(), &one_line(&self.advice)])
+        join(&[&self.message(), &one_line(&self.doubt), &one_line(&self.advice)])
     }
 
     /// The finding as JSON, for `audit_annotations`. `received` is the judged object as it was received, on which
@@ -278,9 +284,9 @@ impl Finding {
         }
         put("path", self.path.pointer().into());
         put("message", self.message().into());
-        for (key, text) in [("why", &self.why), ("advice", &self.advice)] {
+        for (key, text) in [("why", join(&[&self.doubt, &self.why])), ("advice", self.advice.clone())] {
             if !text.is_empty() {
-                put(key, one_line(text).into());
+                put(key, one_line(&text).into());
             }
         }
         if self.kept {

@@ -308,12 +308,12 @@ impl OddReplicas {
             return None;
         }
         let sound = self.next_sound(now, count.is_known());
-        let advice = |target: i64| format!("set {} to {target}, which {}", count.path, tolerates(target));
+        let advice = |target: i64| format!("set {} to {target}: {} {}", count.path, members(target), tolerate(target));
         let finding = if too_few {
             count
                 .finding(
                     "too-few-members",
-                    format!("must be at least {}: {} {}", self.min, members(now), tolerates(now)),
+                    format!("must be at least {}: {} {}", self.min, members(now), tolerate(now)),
                 )
                 .measure(-now)
                 .why("the members decide by majority, so that losing one of so few stops them all")
@@ -321,7 +321,7 @@ impl OddReplicas {
             count
                 .finding(
                     "even-members",
-                    format!("must be odd: {} {}, as {} {}", members(now), tolerates(now), now - 1, does(now - 1)),
+                    format!("must be odd: {} {}, as {} {}", members(now), tolerate(now), now - 1, does(now - 1)),
                 )
                 .measure(-tolerance(now))
                 .why(format!("the members decide by majority, so that {} of {now} must be up", majority(now)))
@@ -387,7 +387,7 @@ fn too_big_a_step(count: &Count<'_>) -> Option<Finding> {
         count
             .finding(
                 BIG_STEP_DOWN,
-                format!("removes {removed} of {before} members at once, but at most {allowed} may go"),
+                format!("removes {removed} of {before} members at once, but {} may go", at_most(allowed)),
             )
             .measure(removed)
             .why(match count.quorum.and_then(|quorum| quorum.group) {
@@ -440,6 +440,10 @@ fn is_autoscaled(review: &Review<'_>, name: &str) -> Result<bool, LookupError> {
     }
 }
 
+fn at_most(count: i64) -> String {
+    if count == 0 { "none".to_owned() } else { format!("at most {count}") }
+}
+
 fn members(count: i64) -> String {
     if count == 1 { "1 member".to_owned() } else { format!("{count} members") }
 }
@@ -458,10 +462,6 @@ fn failures(count: i64) -> String {
 
 fn tolerate(count: i64) -> String {
     format!("{} {}", if count == 1 { "tolerates" } else { "tolerate" }, failures(count))
-}
-
-fn tolerates(count: i64) -> String {
-    tolerate(count)
 }
 
 #[cfg(test)]

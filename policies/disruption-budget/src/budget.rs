@@ -1,0 +1,112 @@
+//! A disruption budget, and what it allows: the arithmetic of the disruption controller.
+//!
+//! The source is `pkg/controller/disruption/disruption.go` of Kubernetes: `getExpectedPodCount`, `countHealthyPods`
+//! and `updatePdbStatus`, at full health.
+
+use serde_json::Value;
+use workload::int_or_percent::{IntOrPercent, Rounding};
+use workload::member::Set;
+use workload::selector::Selector;
+use workload::{Malformed, Node, Path};
+
+/// What a budget asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// At most so many pods may be missing.
+    MaxUnavailable(IntOrPercent),
+    /// At least so many pods must be there.
+    MinAvailable(IntOrPercent),
+    /// Neither is set: nothing may be evicted.
+    Nothing,
+}
+
+/// A `PodDisruptionBudget`.
+#[derive(Debug, Clone)]
+pub(crate) struct Budget {
+    pub(crate) name: String,
+    pub(crate) selector: Selector,
+    /// The selector as it was written.
+    pub(crate) selector_value: Value,
+    pub(crate) limit: Limit,
+    /// The limit as it was written.
+    pub(crate) limit_value: Value,
+    /// Pods that are running but not ready may be evicted although the budget is used up.
+    pub(crate) evicts_unhealthy: bool,
+    /// It is the object that is judged.
+    pub(crate) is_judged: bool,
+}
+
+impl Budget {
+    pub(crate) fn read(object: &Node<'_>, is_judged: bool) -> Result<Self, Malformed> {
+        let spec = object.get("spec")?;
+        let (max, min) = (spec.get("maxUnavailable")?, spec.get("minAvailable")?);
+        let (limit, limit_node) = match (IntOrPercent::read(&max)?, IntOrPercent::read(&min)?) {
+            (Some(_), Some(_)) => {
+                return Err(Malformed::new(&max, "must not be set together with minAvailable: remove one of the two"));
+            }
+            (Some(limit), None) => (Limit::MaxUnavailable(limit), &max),
+            (None, Some(limit)) => (Limit::MinAvailable(limit), &min),
+            (None, None) => (Limit::Nothing, &spec),
+        };
+        let selector = spec.get("selector")?;
+        let policy = spec.get("unhealthyPodEvictionPolicy")?;
+        Ok(Self {
+            name: object.dig("metadata.name")?.string()?.unwrap_or_default().to_owned(),
+            selector: Selector::read(&selector)?,
+            selector_value: selector.value().cloned().unwrap_or_default(),
+            limit,
+            limit_value: limit_node.value().cloned().unwrap_or_default(),
+            evicts_unhealthy: policy.string()? == Some("AlwaysAllow"),
+            is_judged,
+        })
+    }
+
+    /// Where the limit stands.
+    pub(crate) fn limit_path(&self) -> Path {
+        Path::fields(match self.limit {
+            Limit::MaxUnavailable(_) => "spec.maxUnavailable",
+            Limit::MinAvailable(_) => "spec.minAvailable",
+            Limit::Nothing => "spec",
+        })
+    }
+
+    /// What the budget covers and allows over `sets`, all of the namespace.
+    pub(crate) fn coverage(&self, sets: &[&Set]) -> Coverage {
+        let mut coverage = Coverage { pods: 0, scale: 0, undecided: 0, disruptions: 0 };
+        for set in sets {
+            let (sure, open) = set.count(&self.selector);
+            coverage.pods += sure;
+            coverage.undecided += open;
+            if sure > 0 {
+                coverage.scale += set.replicas;
+            }
+        }
+        coverage.disruptions = coverage.allowed(self.limit);
+        coverage
+    }
+}
+
+/// What a budget covers and allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Coverage {
+    /// The pods that it matches, all of them healthy.
+    pub(crate) pods: i64,
+    /// The pods that the controllers of the matched pods want, matched or not.
+    pub(crate) scale: i64,
+    /// The pods that it may match, by labels that are only known in the cluster.
+    pub(crate) undecided: i64,
+    /// How many pods may be evicted when all are healthy.
+    pub(crate) disruptions: i64,
+}
+
+impl Coverage {
+    fn allowed(&self, limit: Limit) -> i64 {
+        let (expected, desired) = match limit {
+            Limit::Nothing => return 0,
+            Limit::MaxUnavailable(limit) => (self.scale, (self.scale - limit.of(self.scale, Rounding::Up)).max(0)),
+            Limit::MinAvailable(IntOrPercent::Int(pods)) => (self.pods, i64::from(pods)),
+            Limit::MinAvailable(share @ IntOrPercent::Percent(_)) => (self.scale, share.of(self.scale, Rounding::Up)),
+        };
+        if expected == 0 { 0 } else { (self.pods - desired).max(0) }
+    }
+}

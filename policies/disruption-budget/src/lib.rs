@@ -1,0 +1,632 @@
+#![doc = include_str!("../README.md")]
+
+mod budget;
+
+use policy::lookup::{DISRUPTION_BUDGETS, STATEFUL_SETS};
+use policy::quorum::{self, majority};
+use policy::{Fault, Finding, Level, ObjectRef, Operation, Policy, Problem, Quorum, Review, Target};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use workload::edit::Edit;
+use workload::int_or_percent::{IntOrPercent, Rounding};
+use workload::member::Set;
+use workload::selector::{Answer, Labels, Operator};
+use workload::{Malformed, Node, Path};
+
+use crate::budget::{Budget, Coverage, Limit};
+
+policy::export!(DisruptionBudget);
+
+/// The settings.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct DisruptionBudget {
+    /// What a budget is that is not there.
+    pub missing: Severity,
+    /// What it is to delete the budget of a set that needs one.
+    pub on_delete: Severity,
+}
+
+/// How much something weighs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The object is denied.
+    Deny,
+    /// The object is accepted with a warning.
+    #[default]
+    Warn,
+}
+
+impl Severity {
+    fn level(self) -> Level {
+        match self {
+            Self::Deny => Level::Error,
+            Self::Warn => Level::Warning,
+        }
+    }
+}
+
+impl Policy for DisruptionBudget {
+    const NAME: &'static str = "disruption-budget";
+    const TARGETS: &'static [Target] = &[
+        Target {
+            group: "apps",
+            kind: "StatefulSet",
+            resource: "statefulsets",
+            subresource: None,
+            operations: &[Operation::Create, Operation::Update],
+        },
+        Target {
+            group: "apps",
+            kind: "StatefulSet",
+            resource: "statefulsets",
+            subresource: Some("scale"),
+            operations: &[Operation::Update],
+        },
+        Target {
+            group: "policy",
+            kind: "PodDisruptionBudget",
+            resource: "poddisruptionbudgets",
+            subresource: None,
+            operations: &[Operation::Create, Operation::Update, Operation::Delete],
+        },
+    ];
+
+    fn judge(&self, review: &Review<'_>) -> Result<Vec<Finding>, Fault> {
+        match review.kind() {
+            "StatefulSet" => self.judge_set(review),
+            _ if review.is_delete() => self.judge_deletion(review),
+            _ => self.judge_budget(review),
+        }
+    }
+}
+
+/// A set of the namespace, and how its members decide.
+struct Member {
+    set: Set,
+    quorum: Quorum,
+    ensemble: Option<String>,
+    /// The set's own labels, not its pods'.
+    labels: Labels,
+    selector: Value,
+}
+
+impl Member {
+    fn read(object: &Node<'_>, review: &Review<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            set: Set::read(object)?,
+            quorum: review.quorum(object)?,
+            ensemble: quorum::ensemble(object)?.map(str::to_owned),
+            labels: Labels::new(object.dig("metadata.labels")?.string_map()?),
+            selector: object.dig("spec.selector")?.value().cloned().unwrap_or_default(),
+        })
+    }
+}
+
+/// What the namespace holds that matters here.
+struct Namespace {
+    name: String,
+    members: Vec<Member>,
+    budgets: Vec<Budget>,
+    /// Some object of either kind cannot be read, so that what is not found may be there all the same.
+    is_incomplete: bool,
+}
+
+impl Namespace {
+    fn read(review: &Review<'_>) -> Result<Self, Fault> {
+        let mut namespace =
+            Self { name: review.cluster.namespace().to_owned(), members: Vec::new(), budgets: Vec::new(), is_incomplete: false };
+        for object in review.cluster.list(&STATEFUL_SETS)? {
+            match Member::read(&Node::root(object.value()), review) {
+                Ok(member) => namespace.members.push(member),
+                // What the judged object gets wrong is told with its place; what another does, with that one.
+                Err(malformed) if object.is_judged() => return Err(malformed.into()),
+                Err(_) => namespace.is_incomplete = true,
+            }
+        }
+        for object in review.cluster.list(&DISRUPTION_BUDGETS)? {
+            match Budget::read(&Node::root(object.value()), object.is_judged()) {
+                Ok(budget) => namespace.budgets.push(budget),
+                Err(malformed) if object.is_judged() => return Err(malformed.into()),
+                Err(_) => namespace.is_incomplete = true,
+            }
+        }
+        namespace.budgets.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(namespace)
+    }
+
+    fn sets(&self) -> Vec<&Set> {
+        self.members.iter().map(|member| &member.set).collect()
+    }
+
+    /// The sets whose members form one ensemble with those of `member`, itself included.
+    fn ensemble(&self, member: &Member) -> Vec<&Set> {
+        let belongs = |other: &&Member| {
+            other.set.name == member.set.name || (member.ensemble.is_some() && other.ensemble == member.ensemble)
+        };
+        self.members.iter().filter(belongs).map(|member| &member.set).collect()
+    }
+
+    fn reference(&self, budget: &Budget) -> Option<ObjectRef> {
+        (!budget.is_judged).then(|| ObjectRef {
+            api_version: "policy/v1".to_owned(),
+            kind: "PodDisruptionBudget".to_owned(),
+            namespace: self.name.clone(),
+            name: budget.name.clone(),
+        })
+    }
+}
+
+/// An ensemble, and the budgets that cover some of its pods.
+struct Ensemble<'a> {
+    member: &'a Member,
+    sets: Vec<&'a Set>,
+    /// How many members there are.
+    members: i64,
+    /// How many may be missing.
+    tolerance: i64,
+    /// How many no budget covers.
+    uncovered: i64,
+    budgets: Vec<Covering<'a>>,
+    /// The first two budgets that cover a same pod.
+    overlap: Option<(&'a Budget, &'a Budget)>,
+}
+
+/// A budget that covers some pods of an ensemble.
+struct Covering<'a> {
+    budget: &'a Budget,
+    coverage: Coverage,
+    /// How many of the ensemble's pods.
+    pods: i64,
+    undecided: i64,
+}
+
+impl<'a> Ensemble<'a> {
+    fn new(namespace: &'a Namespace, member: &'a Member) -> Self {
+        let sets = namespace.ensemble(member);
+        let members = sets.iter().map(|set| set.replicas).sum();
+        let all = namespace.sets();
+        let budgets: Vec<Covering<'_>> = namespace
+            .budgets
+            .iter()
+            .filter_map(|budget| {
+                let (pods, undecided) = sets.iter().fold((0, 0), |(pods, undecided), set| {
+                    let (sure, open) = set.count(&budget.selector);
+                    (pods + sure, undecided + open)
+                });
+                (pods + undecided > 0).then(|| Covering { budget, coverage: budget.coverage(&all), pods, undecided })
+            })
+            .collect();
+        let selectors: Vec<_> = budgets.iter().map(|covering| &covering.budget.selector).collect();
+        let (mut uncovered, mut overlap) = (0, None);
+        for group in sets.iter().flat_map(|set| set.groups(&selectors)) {
+            let covers = |answer: Answer| {
+                let matching = |covering: &&Covering<'_>| covering.budget.selector.matches(&group.labels) == answer;
+                budgets.iter().filter(matching).map(|covering| covering.budget).collect::<Vec<_>>()
+            };
+            let certain = covers(Answer::Yes);
+            if let ([first, second, ..], None) = (certain.as_slice(), overlap) {
+                overlap = Some((*first, *second));
+            }
+            if certain.is_empty() && covers(Answer::Unknown).is_empty() {
+                uncovered += group.count;
+            }
+        }
+        Self { member, sets, members, tolerance: member.quorum.tolerance(members), uncovered, budgets, overlap }
+    }
+
+    fn votes(&self) -> bool {
+        self.member.quorum.votes()
+    }
+
+    /// Whether a budget can do any good: two members that vote cannot lose one, and a single one nothing.
+    fn needs_budget(&self) -> bool {
+        if self.votes() { self.tolerance >= 1 } else { self.members >= 2 }
+    }
+
+    /// How many pods may be evicted at once, wherever they are.
+    fn disruptions(&self) -> i64 {
+        self.uncovered
+            + self.budgets.iter().map(|covering| covering.coverage.disruptions.min(covering.pods)).sum::<i64>()
+    }
+
+    fn pods(&self) -> String {
+        match (self.sets.len(), self.members) {
+            (1, 1) => "its 1 pod".to_owned(),
+            (1, members) => format!("its {members} pods"),
+            (sets, members) => format!("the {members} pods of the ensemble's {sets} sets"),
+        }
+    }
+
+    /// Why it matters how many are missing.
+    fn why(&self) -> String {
+        let members = self.members;
+        match self.member.quorum.group {
+            Some(group) if group < members => format!(
+                "data is kept by groups of {group} members that decide by majority, so that each can miss {} of them",
+                self.tolerance
+            ),
+            _ => format!("the members decide by majority, so that {} of {members} must be up", majority(members)),
+        }
+    }
+
+    /// The budget that would be right.
+    fn right_budget(&self, namespace: &Namespace) -> Option<Value> {
+        let name = &self.member.set.name;
+        (self.sets.len() == 1).then(|| {
+            json!({
+                "apiVersion": "policy/v1",
+                "kind": "PodDisruptionBudget",
+                "metadata": { "name": name, "namespace": namespace.name },
+                "spec": { "maxUnavailable": 1, "selector": self.member.selector },
+            })
+        })
+    }
+}
+
+/// The limit that is right for every ensemble that can miss a member at all, and stays right when it is scaled.
+const RIGHT_LIMIT: &str = "maxUnavailable: 1";
+
+impl DisruptionBudget {
+    fn judge_set(&self, review: &Review<'_>) -> Result<Vec<Finding>, Fault> {
+        let quorum = review.quorum(&review.object)?;
+        review.note(quorum.explain());
+        let namespace = Namespace::read(review)?;
+        let name = review.object.dig("metadata.name")?.string()?.unwrap_or_default();
+        let Some(member) = namespace.members.iter().find(|member| member.set.name == name) else {
+            return Ok(Vec::new());
+        };
+        if member.set.replicas == 0 {
+            return Ok(Vec::new());
+        }
+        let ensemble = Ensemble::new(&namespace, member);
+        let mut findings: Vec<Finding> = too_fast_an_update(review, &ensemble)?.into_iter().collect();
+        if ensemble.budgets.is_empty() {
+            findings.extend(self.missing(review, &namespace, &ensemble));
+        } else {
+            findings.extend(unsound(review, &namespace, &ensemble));
+        }
+        Ok(findings)
+    }
+
+    fn judge_budget(&self, review: &Review<'_>) -> Result<Vec<Finding>, Fault> {
+        let namespace = Namespace::read(review)?;
+        let Some(budget) = namespace.budgets.iter().find(|budget| budget.is_judged) else { return Ok(Vec::new()) };
+        let mut findings: Vec<Finding> = Vec::new();
+        for member in namespace.members.iter().filter(|member| member.set.replicas > 0) {
+            let ensemble = Ensemble::new(&namespace, member);
+            if ensemble.budgets.is_empty() && looks_meant_for(budget, member) {
+                findings.extend(self.missing(review, &namespace, &ensemble));
+            }
+            if ensemble.budgets.iter().any(|covering| covering.budget.is_judged) {
+                for finding in unsound(review, &namespace, &ensemble) {
+                    // What another budget gets wrong is told where that one, or the set, is judged.
+                    let is_about_this = finding.object.is_none() || finding.code == OVERLAPPING;
+                    if is_about_this && !findings.iter().any(|told| told.is_same_as(&finding)) {
+                        findings.push(finding);
+                    }
+                }
+            }
+        }
+        if budget.selector.is_nothing() && findings.is_empty() {
+            findings.push(
+                Finding::warning(SELECTS_NOTHING, Path::fields("spec.selector"), Problem::Required, "selects no pods at all")
+                    .about(budget.name.clone())
+                    .why("an absent selector selects nothing, an empty one ({}) every pod of the namespace")
+                    .advise("set spec.selector to that of the set whose pods are meant"),
+            );
+        }
+        if let Some(old) = &review.old {
+            findings.extend(self.left_alone(&namespace, &Budget::read(old, true)?));
+        }
+        Ok(findings)
+    }
+
+    fn judge_deletion(&self, review: &Review<'_>) -> Result<Vec<Finding>, Fault> {
+        // The list is what is left once the budget is gone.
+        let namespace = Namespace::read(review)?;
+        Ok(self.left_alone(&namespace, &Budget::read(&review.object, true)?))
+    }
+
+    /// The sets that `budget` covered and that nothing covers any more.
+    fn left_alone(&self, namespace: &Namespace, budget: &Budget) -> Vec<Finding> {
+        let was_covered = |member: &&Member| member.set.count(&budget.selector).0 > 0;
+        let mut findings = Vec::new();
+        for member in namespace.members.iter().filter(was_covered) {
+            let ensemble = Ensemble::new(namespace, member);
+            if ensemble.uncovered == 0 || !ensemble.needs_budget() || namespace.is_incomplete {
+                continue;
+            }
+            let name = &member.set.name;
+            let finding = Finding::error(
+                "leaves-set-uncovered",
+                Path::fields("metadata.name"),
+                Problem::Invalid(budget.name.as_str().into()),
+                format!("without it nothing keeps a drain from evicting {} pods of StatefulSet {name} at once", ensemble.uncovered),
+            )
+            .about(name.as_str())
+            .measure(ensemble.uncovered)
+            .level(if ensemble.votes() { self.on_delete.level() } else { Level::Warning })
+            .advise("if the set stays, create the budget that replaces this one first");
+            findings.push(if ensemble.votes() { finding.why(ensemble.why()).resting_on(&member.quorum) } else { finding });
+        }
+        findings
+    }
+
+    /// No budget covers any pod of the ensemble.
+    fn missing(&self, review: &Review<'_>, namespace: &Namespace, ensemble: &Ensemble<'_>) -> Option<Finding> {
+        if !ensemble.needs_budget() || namespace.is_incomplete {
+            return None;
+        }
+        let member = ensemble.member;
+        let meant = namespace.budgets.iter().find(|budget| looks_meant_for(budget, member));
+        let finding = match meant {
+            Some(budget) => Finding::error(
+                SELECTS_NOTHING,
+                Path::fields("spec.selector"),
+                Problem::Invalid(budget.selector_value.clone()),
+                selects_nothing(budget, member),
+            )
+            .at(namespace.reference(budget))
+            .about(format!("{}/{}", budget.name, member.set.name))
+            .advise("give it the selector of the set")
+            .fix(if budget.is_judged {
+                vec![Edit::Set { path: Path::fields("spec.selector"), value: member.selector.clone() }]
+            } else {
+                Vec::new()
+            }),
+            None => {
+                let finding = Finding::error(
+                    "missing-budget",
+                    Path::fields("metadata.name"),
+                    Problem::Invalid(member.set.name.as_str().into()),
+                    format!("no PodDisruptionBudget covers {}, so that drains may evict them all at once", ensemble.pods()),
+                );
+                match ensemble.right_budget(namespace) {
+                    Some(budget) => finding
+                        .advise(format!("create a PodDisruptionBudget with {RIGHT_LIMIT} and the set's selector"))
+                        .create(budget),
+                    None => finding.advise(format!(
+                        "create one PodDisruptionBudget with {RIGHT_LIMIT}, and a selector for the pods of all its sets"
+                    )),
+                }
+            }
+        };
+        // A dry run stores nothing, so that what belongs together cannot be there yet.
+        let severity = if review.request.dry_run { Severity::Warn } else { self.missing };
+        Some(if ensemble.votes() {
+            finding.level(severity.level()).why(ensemble.why()).resting_on(&member.quorum)
+        } else {
+            finding.level(Level::Warning)
+        })
+    }
+}
+
+const SELECTS_NOTHING: &str = "budget-selects-nothing";
+const OVERLAPPING: &str = "overlapping-budgets";
+
+/// Whether somebody who wrote `budget` probably meant the pods of `member`, none of which it selects: it bears the
+/// set's name, or it selects the labels of the set instead of those of its pods.
+fn looks_meant_for(budget: &Budget, member: &Member) -> bool {
+    let name = &member.set.name;
+    let by_name = budget.name == *name || budget.name.strip_prefix(name.as_str()).is_some_and(|rest| matches!(rest, "-pdb" | "-budget"));
+    // A selector that only excludes fits almost anything, and says nothing of what is meant.
+    let names_something =
+        budget.selector.requirements().iter().any(|requirement| matches!(requirement.operator, Operator::In | Operator::Exists));
+    let by_labels = names_something && budget.selector.matches(&member.labels) == Answer::Yes;
+    member.set.count(&budget.selector) == (0, 0) && (by_name || by_labels)
+}
+
+fn selects_nothing(budget: &Budget, member: &Member) -> String {
+    let name = &member.set.name;
+    if budget.selector.is_nothing() {
+        return format!("is absent and so selects nothing, not the pods of StatefulSet {name}");
+    }
+    let labels: Vec<String> = member.set.labels.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+    let labels = if labels.is_empty() { "no labels".to_owned() } else { labels.join(", ") };
+    format!("selects none of the pods of StatefulSet {name}, which have {labels}")
+}
+
+/// What is wrong with the budgets that cover pods of the ensemble.
+fn unsound(review: &Review<'_>, namespace: &Namespace, ensemble: &Ensemble<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for covering in &ensemble.budgets {
+        let budget = covering.budget;
+        if covering.undecided > 0 {
+            findings.push(
+                Finding::warning(
+                    "undecided-selector",
+                    Path::fields("spec.selector"),
+                    Problem::Invalid(budget.selector_value.clone()),
+                    "selects by a label that only the cluster gives, so that its pods change with every update",
+                )
+                .about(budget.name.as_str())
+                .advise("select by the labels of the set's own selector"),
+            );
+        } else if covering.coverage.disruptions == 0 {
+            findings.extend(blocks_drains(review, ensemble, covering));
+        }
+        if budget.evicts_unhealthy && ensemble.votes() && ensemble.needs_budget() {
+            findings.push(
+                Finding::warning(
+                    "evicts-unready-members",
+                    Path::fields("spec.unhealthyPodEvictionPolicy"),
+                    Problem::Invalid("AlwaysAllow".into()),
+                    "members that run but are not ready yet may be evicted outside of the budget",
+                )
+                .about(budget.name.as_str())
+                .why("a member that still copies data from the others is not ready, and is lost again")
+                .advise("set it to IfHealthyBudget, or remove it"),
+            );
+        }
+        for finding in findings.iter_mut().filter(|finding| finding.subject == budget.name) {
+            finding.object = namespace.reference(budget);
+        }
+    }
+    findings.extend(overlapping(review, namespace, ensemble));
+    // With two budgets on a pod nothing can be evicted at all, and with an undecided one nobody knows.
+    let is_decided = ensemble.overlap.is_none() && ensemble.budgets.iter().all(|covering| covering.undecided == 0);
+    if is_decided {
+        findings.extend(too_many(namespace, ensemble));
+    }
+    findings
+}
+
+fn blocks_drains(review: &Review<'_>, ensemble: &Ensemble<'_>, covering: &Covering<'_>) -> Option<Finding> {
+    // Two members that vote can spare none: what is wrong is their number, which odd-replicas tells.
+    if ensemble.votes() && ensemble.members == 2 {
+        return None;
+    }
+    let budget = covering.budget;
+    let Coverage { pods, scale, .. } = covering.coverage;
+    let (problem, reason) = match budget.limit {
+        Limit::Nothing => (Problem::Required, "neither maxUnavailable nor minAvailable is set, so that no pod may be evicted".to_owned()),
+        Limit::MaxUnavailable(_) => {
+            (Problem::Invalid(budget.limit_value.clone()), format!("no pod of {pods} may be evicted"))
+        }
+        Limit::MinAvailable(limit) => {
+            let wanted = match limit {
+                IntOrPercent::Int(number) => number.to_string(),
+                IntOrPercent::Percent(percent) => {
+                    format!("{percent}% of {scale}, which is {} rounded up,", limit.of(scale, Rounding::Up))
+                }
+            };
+            (Problem::Invalid(budget.limit_value.clone()), format!("{wanted} must stay of {pods} pods, so that none may be evicted"))
+        }
+    };
+    let finding = Finding::error("blocks-drains", budget.limit_path(), problem, reason)
+        .about(budget.name.as_str())
+        .why("every drain of a node with such a pod waits until somebody changes the budget")
+        // Nothing is lost by an UPDATE to it: drains wait, and the way to another sound state leads through it.
+        .level(if review.is_create() { Level::Error } else { Level::Warning });
+    Some(if ensemble.members == 1 {
+        finding.advise("remove the budget: a single pod cannot be moved without being away for a moment")
+    } else {
+        finding.advise(format!("use {RIGHT_LIMIT} instead")).fix(set_right_limit(budget))
+    })
+}
+
+/// The edits that give the judged budget the right limit.
+fn set_right_limit(budget: &Budget) -> Vec<Edit> {
+    if !budget.is_judged {
+        return Vec::new();
+    }
+    let mut edits = vec![Edit::Set { path: Path::fields("spec.maxUnavailable"), value: 1.into() }];
+    if matches!(budget.limit, Limit::MinAvailable(_)) {
+        edits.push(Edit::Remove { path: Path::fields("spec.minAvailable") });
+    }
+    edits
+}
+
+fn overlapping(review: &Review<'_>, namespace: &Namespace, ensemble: &Ensemble<'_>) -> Option<Finding> {
+    let (first, second) = ensemble.overlap?;
+    // The one of the two that is judged, where it is one of them: a finding points at what is being changed.
+    let (budget, other) = if first.is_judged { (first, second) } else { (second, first) };
+    let alone = ensemble.budgets.iter().find(|covering| covering.budget.name == budget.name);
+    let is_sound_alone = alone.is_some_and(|covering| {
+        let most = if ensemble.votes() { ensemble.tolerance } else { ensemble.members - 1 };
+        (1..=most).contains(&covering.coverage.disruptions)
+    });
+    // A budget cannot be replaced without a moment with both.
+    let replaces = budget.is_judged && review.is_create() && is_sound_alone;
+    Some(
+        Finding::error(
+            OVERLAPPING,
+            Path::fields("spec.selector"),
+            Problem::Invalid(budget.selector_value.clone()),
+            format!("selects pods of StatefulSet {} that PodDisruptionBudget {} selects too", ensemble.member.set.name, other.name),
+        )
+        .at(namespace.reference(budget))
+        .about([first.name.as_str(), second.name.as_str()].join("+"))
+        .why("the eviction API answers an error for pods with two budgets, so that no drain ends")
+        .advise("keep one of the two budgets")
+        .level(if replaces { Level::Warning } else { Level::Error }),
+    )
+}
+
+/// More pods may be evicted at once than the ensemble can miss.
+fn too_many(namespace: &Namespace, ensemble: &Ensemble<'_>) -> Option<Finding> {
+    let (disruptions, members) = (ensemble.disruptions(), ensemble.members);
+    let allowed = if ensemble.votes() { ensemble.tolerance } else { members - 1 };
+    if !ensemble.needs_budget() || disruptions <= allowed {
+        return None;
+    }
+    // The budget that allows most; where pods are left out, the one that leaves them out.
+    let covering = ensemble.budgets.iter().max_by_key(|covering| covering.coverage.disruptions)?;
+    let budget = covering.budget;
+    let finding = if ensemble.uncovered > 0 {
+        Finding::error(
+            "uncovered-members",
+            Path::fields("spec.selector"),
+            Problem::Invalid(budget.selector_value.clone()),
+            format!("covers only {} of {}, so that {disruptions} may be evicted at once", members - ensemble.uncovered, ensemble.pods()),
+        )
+        .advise(format!("select all of them, and use {RIGHT_LIMIT}"))
+    } else {
+        let taken = disruptions.min(members);
+        let finding = Finding::error(
+            if ensemble.votes() { "may-lose-quorum" } else { "holds-nothing-back" },
+            budget.limit_path(),
+            Problem::Invalid(budget.limit_value.clone()),
+            format!("lets drains take {taken} of {members} members at once, but only {allowed} may be missing"),
+        );
+        let raised = members - allowed;
+        match budget.limit {
+            _ if ensemble.budgets.len() > 1 => finding.advise(format!("use one budget with {RIGHT_LIMIT} for all of them")),
+            Limit::MinAvailable(_) => finding
+                .advise(format!("use {RIGHT_LIMIT} instead, or raise minAvailable to {raised} before the set grows"))
+                .fix(set_right_limit(budget)),
+            _ => finding.advise(format!("use {RIGHT_LIMIT}")).fix(set_right_limit(budget)),
+        }
+    }
+    .about(format!("{}/{}", budget.name, ensemble.member.set.name))
+    .at(namespace.reference(budget))
+    .measure(disruptions - allowed);
+    Some(if ensemble.votes() {
+        finding.why(ensemble.why()).resting_on(&ensemble.member.quorum)
+    } else {
+        finding.level(Level::Warning).why("a budget that lets all pods go at once holds nothing back")
+    })
+}
+
+/// A rolling update ignores budgets, and may itself take more members at once than the ensemble can miss.
+fn too_fast_an_update(review: &Review<'_>, ensemble: &Ensemble<'_>) -> Result<Option<Finding>, Malformed> {
+    let strategy = review.object.dig("spec.updateStrategy")?;
+    let rolling = strategy.get("rollingUpdate")?;
+    let node = rolling.get("maxUnavailable")?;
+    let Some(limit) = IntOrPercent::read(&node)? else { return Ok(None) };
+    let set = &ensemble.member.set;
+    let is_rolling = strategy.get("type")?.string()?.is_none_or(|kind| kind == "RollingUpdate");
+    if !is_rolling || !ensemble.votes() || ensemble.tolerance == 0 {
+        return Ok(None);
+    }
+    // Members below the partition are left as they are: `pkg/controller/statefulset/stateful_set_control.go`.
+    let partition = i64::from(rolling.get("partition")?.int32()?.unwrap_or(0));
+    let updated = (set.first_ordinal + set.replicas - partition.max(set.first_ordinal)).max(0);
+    let at_once = limit.of(set.replicas, Rounding::Down).max(1).min(updated);
+    if at_once <= ensemble.tolerance {
+        return Ok(None);
+    }
+    Ok(Some(
+        Finding::error(
+            "update-loses-quorum",
+            node.path().clone(),
+            Problem::Invalid(node.value().cloned().unwrap_or_default()),
+            format!("an update may take {at_once} of {} members at once, but only {} may be missing", ensemble.members, ensemble.tolerance),
+        )
+        .measure(at_once - ensemble.tolerance)
+        .why(format!("updates ignore budgets; {}", ensemble.why()))
+        .resting_on(&ensemble.member.quorum)
+        .advise("remove it: members are then updated one at a time")
+        .fix(vec![Edit::Remove { path: node.path().clone() }]),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_case_is_judged_as_it_says() {
+        corpus::check(env!("CARGO_PKG_NAME"), policy::validate::<super::DisruptionBudget>);
+    }
+}
