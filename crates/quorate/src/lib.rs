@@ -1,1 +1,3 @@
 //! The offline checker: runs Kubewarden policies over plain manifests.
+
+pub mod engine;
