@@ -115,8 +115,12 @@ struct Namespace {
 
 impl Namespace {
     fn read(review: &Review<'_>) -> Result<Self, Fault> {
-        let mut namespace =
-            Self { name: review.cluster.namespace().to_owned(), members: Vec::new(), budgets: Vec::new(), is_incomplete: false };
+        let mut namespace = Self {
+            name: review.cluster.namespace().to_owned(),
+            members: Vec::new(),
+            budgets: Vec::new(),
+            is_incomplete: false,
+        };
         for object in review.cluster.list(&STATEFUL_SETS)? {
             match Member::read(&Node::root(object.value()), review) {
                 Ok(member) => namespace.members.push(member),
@@ -303,7 +307,9 @@ impl DisruptionBudget {
                 for finding in unsound(review, &namespace, &ensemble) {
                     // What another budget gets wrong is told where that one, or the set, is judged.
                     let is_about_this = finding.object.is_none() || finding.code == OVERLAPPING;
-                    if is_about_this && !findings.iter().any(|told| told.is_same_as(&finding)) {
+                    if is_about_this
+                        && !findings.iter().any(|told| (told.code, &told.subject) == (finding.code, &finding.subject))
+                    {
                         findings.push(finding);
                     }
                 }
@@ -311,10 +317,15 @@ impl DisruptionBudget {
         }
         if budget.selector.is_nothing() && findings.is_empty() {
             findings.push(
-                Finding::warning(SELECTS_NOTHING, Path::fields("spec.selector"), Problem::Required, "selects no pods at all")
-                    .about(budget.name.clone())
-                    .why("an absent selector selects nothing, an empty one ({}) every pod of the namespace")
-                    .advise("set spec.selector to that of the set whose pods are meant"),
+                Finding::warning(
+                    SELECTS_NOTHING,
+                    Path::fields("spec.selector"),
+                    Problem::Required,
+                    "selects no pods at all",
+                )
+                .about(budget.name.clone())
+                .why("an absent selector selects nothing, an empty one ({}) every pod of the namespace")
+                .advise("set spec.selector to that of the set whose pods are meant"),
             );
         }
         if let Some(old) = &review.old {
@@ -343,13 +354,20 @@ impl DisruptionBudget {
                 "leaves-set-uncovered",
                 Path::fields("metadata.name"),
                 Problem::Invalid(budget.name.as_str().into()),
-                format!("without it nothing keeps a drain from evicting {} pods of StatefulSet {name} at once", ensemble.uncovered),
+                format!(
+                    "without it nothing keeps a drain from evicting {} pods of StatefulSet {name} at once",
+                    ensemble.uncovered
+                ),
             )
             .about(name.as_str())
             .measure(ensemble.uncovered)
             .level(if ensemble.votes() { self.on_delete.level() } else { Level::Warning })
             .advise("if the set stays, create the budget that replaces this one first");
-            findings.push(if ensemble.votes() { finding.why(ensemble.why()).resting_on(&member.quorum) } else { finding });
+            findings.push(if ensemble.votes() {
+                finding.why(ensemble.why()).resting_on(&member.quorum)
+            } else {
+                finding
+            });
         }
         findings
     }
@@ -381,7 +399,10 @@ impl DisruptionBudget {
                     "missing-budget",
                     Path::fields("metadata.name"),
                     Problem::Invalid(member.set.name.as_str().into()),
-                    format!("no PodDisruptionBudget covers {}, so that drains may evict them all at once", ensemble.pods()),
+                    format!(
+                        "no PodDisruptionBudget covers {}, so that drains may evict them all at once",
+                        ensemble.pods()
+                    ),
                 );
                 match ensemble.right_budget(namespace) {
                     Some(budget) => finding
@@ -410,10 +431,14 @@ const OVERLAPPING: &str = "overlapping-budgets";
 /// set's name, or it selects the labels of the set instead of those of its pods.
 fn looks_meant_for(budget: &Budget, member: &Member) -> bool {
     let name = &member.set.name;
-    let by_name = budget.name == *name || budget.name.strip_prefix(name.as_str()).is_some_and(|rest| matches!(rest, "-pdb" | "-budget"));
+    let by_name = budget.name == *name
+        || budget.name.strip_prefix(name.as_str()).is_some_and(|rest| matches!(rest, "-pdb" | "-budget"));
     // A selector that only excludes fits almost anything, and says nothing of what is meant.
-    let names_something =
-        budget.selector.requirements().iter().any(|requirement| matches!(requirement.operator, Operator::In | Operator::Exists));
+    let names_something = budget
+        .selector
+        .requirements()
+        .iter()
+        .any(|requirement| matches!(requirement.operator, Operator::In | Operator::Exists));
     let by_labels = names_something && budget.selector.matches(&member.labels) == Answer::Yes;
     member.set.count(&budget.selector) == (0, 0) && (by_name || by_labels)
 }
@@ -481,7 +506,10 @@ fn blocks_drains(review: &Review<'_>, ensemble: &Ensemble<'_>, covering: &Coveri
     let budget = covering.budget;
     let Coverage { pods, scale, .. } = covering.coverage;
     let (problem, reason) = match budget.limit {
-        Limit::Nothing => (Problem::Required, "neither maxUnavailable nor minAvailable is set, so that no pod may be evicted".to_owned()),
+        Limit::Nothing => (
+            Problem::Required,
+            "neither maxUnavailable nor minAvailable is set, so that no pod may be evicted".to_owned(),
+        ),
         Limit::MaxUnavailable(_) => {
             (Problem::Invalid(budget.limit_value.clone()), format!("no pod of {pods} may be evicted"))
         }
@@ -492,7 +520,10 @@ fn blocks_drains(review: &Review<'_>, ensemble: &Ensemble<'_>, covering: &Coveri
                     format!("{percent}% of {scale}, which is {} rounded up,", limit.of(scale, Rounding::Up))
                 }
             };
-            (Problem::Invalid(budget.limit_value.clone()), format!("{wanted} must stay of {pods} pods, so that none may be evicted"))
+            (
+                Problem::Invalid(budget.limit_value.clone()),
+                format!("{wanted} must stay of {pods} pods, so that none may be evicted"),
+            )
         }
     };
     let finding = Finding::error("blocks-drains", budget.limit_path(), problem, reason)
@@ -535,7 +566,10 @@ fn overlapping(review: &Review<'_>, namespace: &Namespace, ensemble: &Ensemble<'
             OVERLAPPING,
             Path::fields("spec.selector"),
             Problem::Invalid(budget.selector_value.clone()),
-            format!("selects pods of StatefulSet {} that PodDisruptionBudget {} selects too", ensemble.member.set.name, other.name),
+            format!(
+                "selects pods of StatefulSet {} that PodDisruptionBudget {} selects too",
+                ensemble.member.set.name, other.name
+            ),
         )
         .at(namespace.reference(budget))
         .about([first.name.as_str(), second.name.as_str()].join("+"))
@@ -560,7 +594,11 @@ fn too_many(namespace: &Namespace, ensemble: &Ensemble<'_>) -> Option<Finding> {
             "uncovered-members",
             Path::fields("spec.selector"),
             Problem::Invalid(budget.selector_value.clone()),
-            format!("covers only {} of {}, so that {disruptions} may be evicted at once", members - ensemble.uncovered, ensemble.pods()),
+            format!(
+                "covers only {} of {}, so that {disruptions} may be evicted at once",
+                members - ensemble.uncovered,
+                ensemble.pods()
+            ),
         )
         .advise(format!("select all of them, and use {RIGHT_LIMIT}"))
     } else {
@@ -573,7 +611,9 @@ fn too_many(namespace: &Namespace, ensemble: &Ensemble<'_>) -> Option<Finding> {
         );
         let raised = members - allowed;
         match budget.limit {
-            _ if ensemble.budgets.len() > 1 => finding.advise(format!("use one budget with {RIGHT_LIMIT} for all of them")),
+            _ if ensemble.budgets.len() > 1 => {
+                finding.advise(format!("use one budget with {RIGHT_LIMIT} for all of them"))
+            }
             Limit::MinAvailable(_) => finding
                 .advise(format!("use {RIGHT_LIMIT} instead, or raise minAvailable to {raised} before the set grows"))
                 .fix(set_right_limit(budget)),
@@ -613,7 +653,10 @@ fn too_fast_an_update(review: &Review<'_>, ensemble: &Ensemble<'_>) -> Result<Op
             "update-loses-quorum",
             node.path().clone(),
             Problem::Invalid(node.value().cloned().unwrap_or_default()),
-            format!("an update may take {at_once} of {} members at once, but only {} may be missing", ensemble.members, ensemble.tolerance),
+            format!(
+                "an update may take {at_once} of {} members at once, but only {} may be missing",
+                ensemble.members, ensemble.tolerance
+            ),
         )
         .measure(at_once - ensemble.tolerance)
         .why(format!("updates ignore budgets; {}", ensemble.why()))

@@ -263,8 +263,7 @@ impl OddReplicas {
         if set.is_none() {
             for finding in &mut findings {
                 finding.level = Level::Warning;
-                finding.why =
-                    format!("the StatefulSet {name} is not there yet, so that nothing is known of its members");
+                finding.doubt = format!("StatefulSet {name} is not there yet, so that nothing is known of its members");
             }
         }
         Ok(findings)
@@ -328,10 +327,10 @@ impl OddReplicas {
         };
         let finding = match sound {
             Some(sound) if count.elsewhere > 0 => finding
-                .advise(format!("give the sets of the ensemble {sound} members together, which {}", tolerates(sound))),
+                .advise(format!("give the sets of the ensemble {sound} members together, which {}", tolerate(sound))),
             Some(sound) if count.autoscaled => finding.advise(format!(
                 "set minReplicas and maxReplicas of its autoscaler to {sound}, which {}",
-                tolerates(sound)
+                tolerate(sound)
             )),
             Some(sound) => {
                 finding.advise(advice(sound)).fix(vec![Edit::Set { path: count.path.clone(), value: sound.into() }])
