@@ -77,8 +77,8 @@ pub struct AboutContainer {
 
 /// One thing that a rule found.
 ///
-/// Its identity is the policy, the code and the subject; never an index in a list, so that an UPDATE which only
-/// reorders adds nothing.
+/// Its identity is the policy, the code, the subject and, where it is another than the judged one, the object; never
+/// an index in a list, so that an UPDATE which only reorders adds nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     /// Which rule of the policy: kebab-case, stable.
@@ -115,6 +115,9 @@ pub struct Finding {
     pub(crate) kept: bool,
 }
 
+/// See [`Finding::identity`].
+pub(crate) type Identity<'a> = (&'static str, &'a str, Option<(&'a str, &'a str)>);
+
 impl Finding {
     /// A finding that denies.
     pub fn error(code: &'static str, path: Path, problem: Problem, reason: impl Into<String>) -> Self {
@@ -146,9 +149,14 @@ impl Finding {
     /// A field that the rule reads is one that Kubernetes refuses too.
     pub(crate) fn malformed(malformed: &Malformed, object: &Node<'_>) -> Self {
         let found = object.follow(&malformed.path).ok().and_then(|node| node.value().cloned()).unwrap_or(Value::Null);
+        // Only the type of an annotation is Kubernetes' business; what it says is ours.
+        let annotations = Path::fields("metadata.annotations");
+        let is_ours = found.is_string() && malformed.path.segments().starts_with(annotations.segments());
+        let advice =
+            if is_ours { "correct the annotation" } else { "the API server refuses this too; correct the field" };
         Self::error("malformed", malformed.path.clone(), Problem::Invalid(found), malformed.problem.clone())
             .about(malformed.path.to_string())
-            .advise("the API server refuses this too; correct the field")
+            .advise(advice)
     }
 
     /// What it is about inside the object.
@@ -234,9 +242,10 @@ impl Finding {
         self
     }
 
-    /// Whether both are the same finding of the same policy.
-    pub fn is_same_as(&self, other: &Self) -> bool {
-        self.code == other.code && self.subject == other.subject
+    /// What makes two findings of a policy the same finding, whatever its measure.
+    pub(crate) fn identity(&self) -> Identity<'_> {
+        let object = self.object.as_ref().map(|object| (object.kind.as_str(), object.name.as_str()));
+        (self.code, &self.subject, object)
     }
 
     /// Where and what, without why and what to do: `spec.replicas: Invalid value: 4: an even number of members`.
@@ -255,14 +264,21 @@ impl Finding {
         join(&[&self.message(), &one_line(&self.doubt), &one_line(&self.why), &one_line(&self.advice)])
     }
 
-    /// The finding on one line for a warning, of which the API server wants 120 characters where it can be: the why
-    /// goes first, since the JSON of the findings has it.
+    /// The finding on one line for a warning, of which the API server wants 120 characters where it can be: what is
+    /// longer loses the why, which the JSON of the findings has. The advice stays, since a warning that nobody can
+    /// act on is noise, up to the length at which the API server may cut it off.
     pub fn short_line(&self) -> String {
+        let message = join(&[&self.message(), &one_line(&self.doubt)]);
+        let advised = join(&[&message, &one_line(&self.advice)]);
         let whole = self.line();
-        if whole.chars().count() <= WARNING_LENGTH {
-            return whole;
+        let fits = |text: &str, length: usize| text.chars().count() <= length;
+        if fits(&whole, WARNING_LENGTH) {
+            whole
+        } else if fits(&advised, CUT_OFF_LENGTH) {
+            advised
+        } else {
+            message
         }
-        join(&[&self.message(), &one_line(&self.doubt), &one_line(&self.advice)])
     }
 
     /// The finding as JSON, for `audit_annotations`. `received` is the judged object as it was received, on which
@@ -293,7 +309,8 @@ impl Finding {
             put("kept", true.into());
         }
         // Edits that do not fit the object, which is malformed then, are no patch.
-        if let Some(patch) = edit::json_patch(received, &self.edits).ok().filter(|patch| !patch.is_empty()) {
+        let patch = if self.edits.is_empty() { None } else { edit::json_patch(received, &self.edits).ok() };
+        if let Some(patch) = patch.filter(|patch| !patch.is_empty()) {
             put("patch", patch.into());
         }
         if let Some(object) = &self.creates {
@@ -305,6 +322,8 @@ impl Finding {
 
 /// What the API server asks of a warning: "Limit warnings to 120 characters if possible", `k8s.io/api/admission/v1`.
 const WARNING_LENGTH: usize = 120;
+/// "Individual warning messages larger than 256 characters [...] may be truncated", the same file.
+const CUT_OFF_LENGTH: usize = 256;
 
 fn join(parts: &[&str]) -> String {
     parts.iter().copied().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
@@ -336,6 +355,18 @@ mod tests {
             even().short_line(),
             "spec.replicas: Invalid value: 4: an even number of members; set spec.replicas to 5"
         );
+    }
+
+    #[test]
+    fn a_warning_drops_the_why_beyond_120_characters_and_the_advice_beyond_256() {
+        let short = even().why("4 do as 3");
+        assert_eq!(short.short_line(), short.line());
+        let long = even().advise("x".repeat(120));
+        assert_eq!(long.short_line(), format!("{}; {}", long.message(), "x".repeat(120)));
+        let cut_off = even().advise("x".repeat(256));
+        assert_eq!(cut_off.short_line(), cut_off.message());
+        let doubtful = even().doubt("taken for a voting set").advise("x".repeat(256));
+        assert!(doubtful.short_line().ends_with("; taken for a voting set"), "why it may be wrong stays");
     }
 
     #[test]

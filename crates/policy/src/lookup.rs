@@ -9,6 +9,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use serde_json::{Value, json};
+use workload::kind;
 
 use crate::request::{Operation, Request};
 
@@ -83,6 +84,8 @@ pub enum LookupError {
         /// The host's own text.
         text: String,
     },
+    /// Another object than the judged one has a field that Kubernetes refuses. Holds the field and what it must be.
+    Malformed(String),
 }
 
 impl fmt::Display for LookupError {
@@ -95,6 +98,9 @@ impl fmt::Display for LookupError {
             Self::Unavailable { what, text } => {
                 write!(f, "{what} cannot be looked up: {}", crate::finding::one_line(text))
             }
+            Self::Malformed(text) => {
+                write!(f, "an object that this one depends on cannot be read: {}", crate::finding::one_line(text))
+            }
         }
     }
 }
@@ -105,14 +111,19 @@ impl std::error::Error for LookupError {}
 /// other way to tell, so the text is recognised, here and nowhere else.
 const NOT_GRANTED: &str = "has not been granted access";
 /// How the host says that a named object is not there: `callback_handler/kubernetes/client.rs`.
-const NOT_FOUND: &str = "Cannot find ";
+fn is_not_found(text: &str) -> bool {
+    // Without the name it is `Cannot find resource`: the kind itself is unknown, and nothing can be said of objects.
+    text.contains("Cannot find ") && text.contains(" named '")
+}
 
-type Cache = RefCell<BTreeMap<&'static str, Result<Rc<[Value]>, LookupError>>>;
+type Lists = BTreeMap<(&'static str, &'static str), Result<Rc<[Value]>, LookupError>>;
+type Single = BTreeMap<(String, String, String), Result<Option<Value>, LookupError>>;
 
 /// Answers of the host, each asked for once in a request.
 #[derive(Default)]
 pub(crate) struct Lookups {
-    lists: Cache,
+    lists: RefCell<Lists>,
+    single: RefCell<Single>,
 }
 
 /// What the cluster holds in the namespace of the request, as it will be once the request is done.
@@ -159,21 +170,40 @@ impl<'a> Cluster<'a> {
         Ok(objects)
     }
 
-    /// The object of that kind and name in the namespace; `None` where there is none.
+    /// The object of that kind and name in the namespace, the judged one as it will be; `None` where there is none.
     pub fn get(&self, api_version: &str, kind: &str, name: &str) -> Result<Option<Value>, LookupError> {
+        let group = kind::split_api_version(api_version).map_or("", |(group, _)| group);
+        if (group, kind, name) == (self.request.target_group(), self.request.target_kind(), self.request.name_of()) {
+            return Ok(self.judged.cloned());
+        }
+        self.get_held(api_version, kind, name)
+    }
+
+    /// The object of that kind and name as the cluster holds it.
+    pub(crate) fn get_held(&self, api_version: &str, kind: &str, name: &str) -> Result<Option<Value>, LookupError> {
+        let key = (api_version.to_owned(), kind.to_owned(), name.to_owned());
+        if let Some(answer) = self.lookups.single.borrow().get(&key) {
+            return answer.clone();
+        }
+        let answer = self.ask_for(api_version, kind, name);
+        self.lookups.single.borrow_mut().insert(key, answer.clone());
+        answer
+    }
+
+    fn ask_for(&self, api_version: &str, kind: &str, name: &str) -> Result<Option<Value>, LookupError> {
         let what = format!("{api_version} {kind} {name}");
         let payload = json!({
             "api_version": api_version, "kind": kind, "name": name, "namespace": self.namespace(), "disable_cache": true,
         });
         match self.call("get_resource", &payload, &what) {
             Ok(bytes) => parse(&bytes, &what).map(Some),
-            Err(LookupError::Unavailable { text, .. }) if text.contains(NOT_FOUND) => Ok(None),
+            Err(LookupError::Unavailable { text, .. }) if is_not_found(&text) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     fn held(&self, listed: &'static Listed) -> Result<Rc<[Value]>, LookupError> {
-        if let Some(answer) = self.lookups.lists.borrow().get(listed.kind) {
+        if let Some(answer) = self.lookups.lists.borrow().get(&(listed.api_version, listed.kind)) {
             return answer.clone();
         }
         let what = format!("{} {}", listed.api_version, listed.kind);
@@ -187,7 +217,7 @@ impl<'a> Cluster<'a> {
                 _ => Err(LookupError::Unavailable { what: what.clone(), text: "the answer has no items".to_owned() }),
             }
         });
-        self.lookups.lists.borrow_mut().insert(listed.kind, answer.clone());
+        self.lookups.lists.borrow_mut().insert((listed.api_version, listed.kind), answer.clone());
         answer
     }
 

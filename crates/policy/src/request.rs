@@ -4,9 +4,12 @@
 
 use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use workload::node::shorten;
+
+use crate::finding::one_line;
 
 /// What is done to the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,10 +66,13 @@ pub struct Request {
 #[serde(default)]
 pub struct Kind {
     /// The API group; empty for the core group.
+    #[serde(deserialize_with = "or_default")]
     pub group: String,
     /// The version in the group.
+    #[serde(deserialize_with = "or_default")]
     pub version: String,
     /// The kind.
+    #[serde(deserialize_with = "or_default")]
     pub kind: String,
 }
 
@@ -75,11 +81,23 @@ pub struct Kind {
 #[serde(default)]
 pub struct Resource {
     /// The API group; empty for the core group.
+    #[serde(deserialize_with = "or_default")]
     pub group: String,
     /// The version in the group.
+    #[serde(deserialize_with = "or_default")]
     pub version: String,
     /// The plural name.
+    #[serde(deserialize_with = "or_default")]
     pub resource: String,
+}
+
+/// An explicit `null` is the zero value, as Go reads it.
+pub(crate) fn or_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Deserialize<'de> + Default,
+    D: Deserializer<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// The payload of `validate`, with the parts of any depth left unread.
@@ -140,26 +158,36 @@ impl RequestError {
     }
 }
 
+/// The two objects of a request, not read yet.
+#[derive(Clone, Copy)]
+pub(crate) struct RawObjects<'a> {
+    object: Option<&'a RawValue>,
+    old_object: Option<&'a RawValue>,
+}
+
 impl Request {
-    pub(crate) fn read(raw: RawRequest<'_>) -> Result<Self, RequestError> {
+    /// Reads all but the objects: who asks for what is enough to see that a request is none of a policy's business,
+    /// whatever the objects are.
+    pub(crate) fn read(raw: RawRequest<'_>) -> Result<(Self, RawObjects<'_>), RequestError> {
         let kind = raw.kind.unwrap_or_default();
         let name = raw.name.filter(|name| !name.is_empty());
-        let whose = format!("{} {}", kind.kind, name.as_deref().unwrap_or("without a name"));
+        let objects = RawObjects { object: raw.object, old_object: raw.old_object };
         let operation = match raw.operation.as_deref() {
             Some("CREATE") => Operation::Create,
             Some("UPDATE") => Operation::Update,
             Some("DELETE") => Operation::Delete,
             Some("CONNECT") => Operation::Connect,
             other => {
-                let other = other.unwrap_or("absent");
+                let other = other.map_or("null".to_owned(), |other| shorten(&other.into()));
+                let whose = whose(&kind, name.as_deref(), &objects);
                 return Err(RequestError(format!(
                     "the admission request of {whose} cannot be read: operation: {other}: must be CREATE, UPDATE, DELETE or CONNECT"
                 )));
             }
         };
-        Ok(Self {
-            object: parse("object", raw.object, &whose)?,
-            old_object: parse("oldObject", raw.old_object, &whose)?,
+        let request = Self {
+            object: None,
+            old_object: None,
             kind,
             resource: raw.resource.unwrap_or_default(),
             subresource: raw.sub_resource.filter(|name| !name.is_empty()),
@@ -168,7 +196,20 @@ impl Request {
             operation,
             user: raw.user_info.and_then(|user| user.username).unwrap_or_default(),
             dry_run: raw.dry_run.unwrap_or(false),
-        })
+        };
+        Ok((request, objects))
+    }
+
+    /// Reads the objects too.
+    pub(crate) fn read_objects(&mut self, objects: RawObjects<'_>) -> Result<(), RequestError> {
+        let whose = || whose(&self.kind, self.name.as_deref(), &objects);
+        self.object = parse("object", objects.object, whose)?;
+        self.old_object = parse("oldObject", objects.old_object, whose)?;
+        if self.object.is_none() && matches!(self.operation, Operation::Create | Operation::Update) {
+            let operation = self.operation.as_str();
+            return Err(RequestError(format!("object of {} cannot be read: {operation} must have one", whose())));
+        }
+        Ok(())
     }
 
     /// Whether this is a change of the count through the `scale` subresource.
@@ -204,21 +245,43 @@ impl Request {
     }
 }
 
+/// The kind and the name of what is asked about, for a message: it is not read any deeper than its name for that.
+fn whose(kind: &Kind, name: Option<&str>, objects: &RawObjects<'_>) -> String {
+    #[derive(Deserialize)]
+    struct Named {
+        metadata: Option<Metadata>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Metadata {
+        name: Option<String>,
+        generate_name: Option<String>,
+    }
+    let own_name = || {
+        let raw = objects.object.filter(|raw| raw.get() != "null").or(objects.old_object)?;
+        let metadata = serde_json::from_str::<Named>(raw.get()).ok()?.metadata?;
+        metadata.name.or(metadata.generate_name)
+    };
+    let kind = if kind.kind.is_empty() { "an object" } else { &kind.kind };
+    let name = name.map(str::to_owned).or_else(own_name);
+    one_line(&format!("{kind} {}", name.as_deref().unwrap_or("without a name")))
+}
+
 /// Reads one of the two objects. `serde_json` refuses more than 128 levels, which no real object has, instead of
 /// overflowing the stack; the error then names the object.
-fn parse(field: &str, raw: Option<&RawValue>, whose: &str) -> Result<Option<Value>, RequestError> {
+fn parse(field: &str, raw: Option<&RawValue>, whose: impl Fn() -> String) -> Result<Option<Value>, RequestError> {
     let Some(raw) = raw else { return Ok(None) };
     match serde_json::from_str(raw.get()) {
         Ok(Value::Null) => Ok(None),
         Ok(value @ Value::Object(_)) => Ok(Some(value)),
-        Ok(_) => Err(RequestError(format!("{field} of {whose} cannot be read: it must be an object"))),
+        Ok(_) => Err(RequestError(format!("{field} of {} cannot be read: it must be an object", whose()))),
         Err(error) => {
             let hint = if error.to_string().contains("recursion limit") {
                 "; it is nested more than 128 levels deep, which no Kubernetes object needs"
             } else {
                 ""
             };
-            Err(RequestError(format!("{field} of {whose} cannot be read: {error}{hint}")))
+            Err(RequestError(format!("{field} of {} cannot be read: {error}{hint}", whose())))
         }
     }
 }

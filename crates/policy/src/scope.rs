@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use workload::selector::{Answer, Labels};
-use workload::{Malformed, Node, glob, kind};
+use workload::{Malformed, Node, catalogue, glob, kind};
 
 use crate::finding::{Finding, Problem};
 use crate::request::{Operation, Request};
@@ -35,7 +35,7 @@ fn names(target: &Target, request: &Request) -> bool {
 pub(crate) fn is_never_in_the_way(request: &Request) -> bool {
     let cleans_up = CLEANERS.contains(&request.user.as_str())
         || (request.user == CONTROLLER_MANAGER && request.operation == Operation::Delete);
-    cleans_up || request.object.as_ref().is_some_and(is_being_deleted)
+    cleans_up || [&request.object, &request.old_object].into_iter().flatten().any(is_being_deleted)
 }
 
 /// Whether `object` has been deleted and only waits for its finalizers.
@@ -46,27 +46,40 @@ pub fn is_being_deleted(object: &Value) -> bool {
 /// Who owns an object and so decides what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Owner {
+    pub(crate) group: String,
     pub(crate) kind: String,
     pub(crate) name: String,
 }
 
+impl Owner {
+    /// The field of the owner that sets the number of members, where the catalogue knows it.
+    pub(crate) fn count_field(&self) -> Option<&'static str> {
+        let mut fields = catalogue::SYSTEMS.iter().flat_map(catalogue::System::custom_resources);
+        fields
+            .find(|resource| resource.group == self.group && resource.kind == self.kind)
+            .map(|resource| resource.field)
+    }
+}
+
 /// The controller that made the object, where it, and not whoever asks, decides what is in it: a built-in workload
-/// controller at its own CREATE, or an operator at any time.
+/// controller in its own requests, or an operator in anybody's. A built-in controller's UPDATE counts like its CREATE,
+/// so that a rolling update, which scales old replica sets down, does not stand still under `onUpdate: enforce`.
 pub(crate) fn owner(object: &Node<'_>, request: &Request) -> Result<Option<Owner>, Malformed> {
     for reference in object.dig("metadata.ownerReferences")?.items()? {
         if reference.get("controller")?.boolean()? != Some(true) {
             continue;
         }
         let api_version = reference.get("apiVersion")?.string()?.unwrap_or_default();
+        let group = kind::split_api_version(api_version).map_or("", |(group, _)| group);
         let owner = Owner {
+            group: group.to_owned(),
             kind: reference.get("kind")?.string()?.unwrap_or_default().to_owned(),
             name: reference.get("name")?.string()?.unwrap_or_default().to_owned(),
         };
-        let group = kind::split_api_version(api_version).map_or("", |(group, _)| group);
         let Some(account) = kind::controller_account(group, &owner.kind) else { return Ok(Some(owner)) };
         let by_its_controller = request.user == CONTROLLER_MANAGER
             || request.user.strip_prefix("system:serviceaccount:kube-system:") == Some(account);
-        return Ok(Some(owner).filter(|_| request.operation == Operation::Create && by_its_controller));
+        return Ok(Some(owner).filter(|_| by_its_controller));
     }
     Ok(None)
 }
@@ -84,24 +97,25 @@ pub(crate) enum Exemption {
     Refused(Finding),
 }
 
-pub(crate) fn exemption(
-    policy: &str,
-    object: &Node<'_>,
-    request: &Request,
-    shared: &Shared,
-) -> Result<Exemption, Malformed> {
+/// Whether the administrator exempts whatever is asked of such a name, in such a namespace, or by such a user. Nothing
+/// need be looked up to know that.
+pub(crate) fn is_exempt(request: &Request, shared: &Shared) -> bool {
     let exempt = &shared.exempt;
     let any = |patterns: &[String], text: &str| patterns.iter().any(|pattern| glob::matches(pattern, text));
+    any(&exempt.namespaces, request.namespace_of())
+        || any(&exempt.names, request.name_of())
+        || any(&exempt.users, &request.user)
+}
+
+/// What the object's own labels and annotations say of exemption.
+pub(crate) fn exemption(policy: &str, object: &Node<'_>, shared: &Shared) -> Result<Exemption, Malformed> {
+    let exempt = &shared.exempt;
     let labels = || -> Result<Labels, Malformed> { Ok(Labels::new(object.dig("metadata.labels")?.string_map()?)) };
     let by_label = match &exempt.labels {
         Some(selector) => selector.matches(&labels()?) == Answer::Yes,
         None => false,
     };
-    if by_label
-        || any(&exempt.namespaces, request.namespace_of())
-        || any(&exempt.names, request.name_of())
-        || any(&exempt.users, &request.user)
-    {
+    if by_label {
         return Ok(Exemption::Silent);
     }
     let annotation = object.dig("metadata.annotations")?.entry(&format!("quorate.dev/exempt-{policy}"))?;

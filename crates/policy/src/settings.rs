@@ -13,6 +13,7 @@ use workload::selector::Selector;
 use workload::{Node, Path};
 
 use crate::quorum::Model;
+use crate::request::or_default;
 
 /// A setting that will not do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +111,7 @@ pub struct SystemSetting {
     /// How its members decide.
     pub model: Model,
     /// Globs over whole image names, one of which a container of the pod has.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub images: Vec<String>,
     /// Selects the workload by its own labels.
     #[serde(default, deserialize_with = "selector")]
@@ -122,19 +123,25 @@ pub struct SystemSetting {
 #[serde(default, deny_unknown_fields)]
 pub struct Exempt {
     /// Globs over namespaces.
+    #[serde(deserialize_with = "or_default")]
     pub namespaces: Vec<String>,
     /// Globs over the names of objects.
+    #[serde(deserialize_with = "or_default")]
     pub names: Vec<String>,
     /// Selects objects by their own labels.
     #[serde(deserialize_with = "selector")]
     pub labels: Option<Selector>,
     /// Globs over the names of containers: findings about such a container are dropped.
+    #[serde(deserialize_with = "or_default")]
     pub containers: Vec<String>,
     /// Globs over image names: findings about a container with such an image are dropped.
+    #[serde(deserialize_with = "or_default")]
     pub images: Vec<String>,
     /// Globs over the names of users who ask.
+    #[serde(deserialize_with = "or_default")]
     pub users: Vec<String>,
     /// Whether an object may exempt itself with the annotation `quorate.dev/exempt-POLICY: reason`.
+    #[serde(deserialize_with = "or_default")]
     pub annotation: bool,
 }
 
@@ -179,6 +186,12 @@ impl Shared {
     fn check(&self, mutates: bool) -> Result<(), SettingsError> {
         if self.mutate && !mutates {
             return Err(SettingsError::new("mutate", "this policy has nothing safe to change; set it to false"));
+        }
+        if self.exempt.labels.as_ref().is_some_and(|labels| !labels.is_nothing() && labels.requirements().is_empty()) {
+            return Err(SettingsError::new(
+                "exempt.labels",
+                "selects every object, so that nothing would be judged; leave it out, or name a label",
+            ));
         }
         for (index, system) in self.systems.iter().enumerate() {
             if system.images.is_empty() && system.selector.is_none() {

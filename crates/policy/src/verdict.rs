@@ -1,20 +1,47 @@
 //! From a payload to an answer: the one way that every policy goes, natively and in a module.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use kubewarden_policy_sdk::response::ValidationResponse;
 use kubewarden_policy_sdk::settings::SettingsValidationResponse;
+use serde::Serialize;
 use serde_json::Value;
 use workload::edit::{self, Edit};
-use workload::{Node, Path, complete, kind};
+use workload::node::shorten;
+use workload::path::Segment;
+use workload::{Malformed, Node, Path, complete, kind};
 
-use crate::finding::{Finding, Level, ObjectRef};
+use crate::finding::{Finding, Identity, Level, ObjectRef};
 use crate::lookup::{Cluster, Host, LookupError, Lookups};
 use crate::request::{Operation, Payload, Request, RequestError};
 use crate::scope::{self, Exemption, Owner};
 use crate::settings::{Action, OnUpdate, OwnedObjects, SettingsError, Shared};
 use crate::{Fault, Policy, Review, settings};
+
+/// The `ValidationResponse` of the Kubewarden protocol. The SDK's own has a `HashMap`, so that the same answer would
+/// not be the same bytes.
+#[derive(Default, Serialize)]
+struct Answer {
+    accepted: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mutated_object: Option<Value>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    audit_annotations: BTreeMap<&'static str, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+impl Answer {
+    fn accepted() -> Self {
+        Self { accepted: true, ..Self::default() }
+    }
+
+    fn told(warning: String) -> Self {
+        Self { warnings: vec![warning], ..Self::accepted() }
+    }
+}
 
 /// Answers the operation `validate` for the policy `P`: `{"request": ..., "settings": ...}` in, a
 /// `ValidationResponse` out.
@@ -22,7 +49,7 @@ use crate::{Fault, Policy, Review, settings};
 /// # Errors
 /// Only if the answer cannot be written as JSON. What cannot be read is denied, with the reason.
 pub fn validate<P: Policy>(payload: &[u8], host: &dyn Host) -> serde_json::Result<Vec<u8>> {
-    let answer = answer::<P>(payload, host).unwrap_or_else(|refusal| refusal.into_response());
+    let answer = answer::<P>(payload, host).unwrap_or_else(Refusal::into_answer);
     serde_json::to_vec(&answer)
 }
 
@@ -53,27 +80,16 @@ enum Refusal {
 }
 
 impl Refusal {
-    fn into_response(self) -> ValidationResponse {
+    fn into_answer(self) -> Answer {
         let text = match self {
             Self::Request(error) => error.to_string(),
             Self::Settings(error) => error.to_string(),
         };
-        ValidationResponse { accepted: false, message: Some(text), ..accepted() }
+        Answer { message: Some(text), ..Answer::default() }
     }
 }
 
-fn accepted() -> ValidationResponse {
-    ValidationResponse {
-        accepted: true,
-        message: None,
-        code: None,
-        mutated_object: None,
-        audit_annotations: None,
-        warnings: None,
-    }
-}
-
-fn answer<P: Policy>(payload: &[u8], host: &dyn Host) -> Result<ValidationResponse, Refusal> {
+fn answer<P: Policy>(payload: &[u8], host: &dyn Host) -> Result<Answer, Refusal> {
     let payload: Payload<'_> =
         serde_json::from_slice(payload).map_err(|error| Refusal::Request(RequestError::payload(&error)))?;
     let settings = match payload.settings {
@@ -82,9 +98,14 @@ fn answer<P: Policy>(payload: &[u8], host: &dyn Host) -> Result<ValidationRespon
             .map_err(|error| Refusal::Settings(SettingsError::new("", format!("cannot be read: {error}"))))?,
     };
     let (policy, shared) = read_settings::<P>(&settings).map_err(Refusal::Settings)?;
-    let request = Request::read(payload.request).map_err(Refusal::Request)?;
+    let (mut request, objects) = Request::read(payload.request).map_err(Refusal::Request)?;
+    // Asked before and after the objects are read: one that cannot be read must not be in the way either.
     if !scope::concerns(&policy, &request) || scope::is_never_in_the_way(&request) {
-        return Ok(accepted());
+        return Ok(Answer::accepted());
+    }
+    request.read_objects(objects).map_err(Refusal::Request)?;
+    if scope::is_never_in_the_way(&request) || scope::is_exempt(&request, &shared) {
+        return Ok(Answer::accepted());
     }
     let judge = Judge { policy: &policy, shared: &shared, request: &request, host };
     Ok(judge.answer())
@@ -109,44 +130,49 @@ struct Judge<'a, P> {
 }
 
 impl<P: Policy> Judge<'_, P> {
-    fn answer(&self) -> ValidationResponse {
-        let states = match self.states() {
+    fn answer(&self) -> Answer {
+        let lookups = Lookups::default();
+        let states = match self.states(&lookups) {
             Ok(Some(states)) => states,
             // Nothing to judge: what is scaled is not there any more.
-            Ok(None) => return accepted(),
-            Err(fault) => return self.cannot_judge(&fault),
+            Ok(None) => return Answer::accepted(),
+            Err(error) => return Answer::told(cannot_judge::<P>(&error)),
         };
         let notes = RefCell::new(Vec::new());
-        let lookups = Lookups::default();
-        let object = Node::root(&states.new);
-        let (owner, exemption) = match self.surroundings(&object) {
+        let (owner, exemption) = match self.surroundings(&Node::root(&states.new)) {
             Ok(surroundings) => surroundings,
-            Err(finding) => return self.write(&[*finding], None, &states, None, &[]),
+            Err(finding) => return self.write(vec![*finding], None, &states, None, &[]),
         };
         if scope::is_left_to_owner(owner.as_ref(), self.shared) {
-            return accepted();
+            return Answer::accepted();
         }
         let extra = match exemption {
-            Exemption::Silent => return accepted(),
-            Exemption::Told(finding) => return self.write(&[finding], None, &states, None, &[]),
+            Exemption::Silent => return Answer::accepted(),
+            Exemption::Told(finding) => return self.write(vec![finding], None, &states, None, &[]),
             Exemption::Refused(finding) => Some(finding),
             Exemption::None => None,
         };
-        let old_node = states.old.as_ref().map(Node::root);
-        let mut findings = match self.judge(&states.new, old_node, &lookups, &notes) {
+        let old = states.old.as_ref();
+        let mut findings = match self.judge(&states.new, old, &lookups, &notes) {
             Ok(findings) => findings,
-            Err(fault) => return self.cannot_judge(&fault),
+            Err(error) => return Answer::told(cannot_judge::<P>(&error)),
         };
-        self.ratchet(&mut findings, &states, &lookups);
-        let mutated = self.mutate(&mut findings, &states, owner.as_ref(), &lookups, &notes);
+        let incomparable = self.ratchet(&mut findings, old, &lookups).err();
+        let mended = self.mend(&findings, &states, owner.as_ref(), &lookups);
+        let (mut findings, mutated) = match mended {
+            Some((remaining, mutated)) => (remaining, Some(mutated)),
+            None => (findings, None),
+        };
         findings.extend(extra);
-        self.write(&findings, mutated, &states, owner.as_ref(), &notes.into_inner())
+        let mut answer = self.write(findings, mutated, &states, owner.as_ref(), &notes.into_inner());
+        answer.warnings.extend(incomparable.map(|error| format!("{} cannot tell what is new: {error}", P::NAME)));
+        answer
     }
 
     /// The two states of the object, completed as the API server would complete them.
-    fn states(&self) -> Result<Option<States>, LookupError> {
+    fn states(&self, lookups: &Lookups) -> Result<Option<States>, LookupError> {
         if self.request.is_scale() {
-            return self.scale_states();
+            return self.scale_states(lookups);
         }
         let completed = |object: &Value| {
             complete::complete(self.request.target_group(), self.request.target_kind(), object).into_owned()
@@ -164,15 +190,14 @@ impl<P: Policy> Judge<'_, P> {
     }
 
     /// A Scale carries nothing but a count: the object that it scales is looked up and judged with that count.
-    fn scale_states(&self) -> Result<Option<States>, LookupError> {
+    fn scale_states(&self, lookups: &Lookups) -> Result<Option<States>, LookupError> {
         let (Some(scale), name) = (&self.request.object, self.request.name_of()) else { return Ok(None) };
         let count = |scale: &Value| scale.pointer("/spec/replicas").cloned().filter(|count| !count.is_null());
         let (group, kind) = (self.request.target_group(), self.request.target_kind());
-        let lookups = Lookups::default();
-        let cluster = Cluster::new(self.host, &lookups, self.request, scale);
+        let cluster = Cluster::new(self.host, lookups, self.request, scale);
         let version = if self.request.resource.version.is_empty() { "v1" } else { &self.request.resource.version };
         let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-        let Some(object) = cluster.get(&api_version, kind, name)? else { return Ok(None) };
+        let Some(object) = cluster.get_held(&api_version, kind, name)? else { return Ok(None) };
         if scope::is_being_deleted(&object) {
             return Ok(None);
         }
@@ -198,112 +223,147 @@ impl<P: Policy> Judge<'_, P> {
     }
 
     fn surroundings(&self, object: &Node<'_>) -> Result<(Option<Owner>, Exemption), Box<Finding>> {
-        let owner = scope::owner(object, self.request);
-        let exemption = scope::exemption(P::NAME, object, self.request, self.shared);
-        match (owner, exemption) {
-            (Ok(owner), Ok(exemption)) => Ok((owner, exemption)),
-            (Err(malformed), _) | (_, Err(malformed)) => Err(Box::new(Finding::malformed(&malformed, object))),
+        let told = |malformed: Malformed| Box::new(Finding::malformed(&malformed, object));
+        let exemption = scope::exemption(P::NAME, object, self.shared).map_err(told)?;
+        if matches!(exemption, Exemption::Silent) {
+            return Ok((None, exemption));
         }
+        Ok((scope::owner(object, self.request).map_err(told)?, exemption))
     }
 
     /// Asks the rule. A field that Kubernetes refuses too is a finding like any other.
     fn judge(
         &self,
         state: &Value,
-        old: Option<Node<'_>>,
+        old: Option<&Value>,
         lookups: &Lookups,
         notes: &RefCell<Vec<String>>,
     ) -> Result<Vec<Finding>, LookupError> {
         let object = Node::root(state);
         let cluster = Cluster::new(self.host, lookups, self.request, state);
-        let review = Review { request: self.request, shared: self.shared, object: object.clone(), old, cluster, notes };
+        let old_node = old.map(Node::root);
+        let review = Review {
+            request: self.request,
+            shared: self.shared,
+            object: object.clone(),
+            old: old_node,
+            cluster,
+            notes,
+        };
         let findings = match self.policy.judge(&review) {
             Ok(findings) => findings,
-            Err(Fault::Malformed(malformed)) => vec![Finding::malformed(&malformed, &object)],
+            Err(Fault::Malformed(malformed)) if is_in(&object, &malformed) => {
+                vec![Finding::malformed(&malformed, &object)]
+            }
+            // What was wrong before must not stand in the way of the UPDATE that mends it.
+            Err(Fault::Malformed(_)) if old.is_some() => return self.judge(state, None, lookups, notes),
+            Err(Fault::Malformed(malformed)) => return Err(LookupError::Malformed(malformed.to_string())),
             Err(Fault::Lookup(error)) => return Err(error),
         };
         Ok(scope::without_exempt_containers(findings, self.shared))
     }
 
     /// On UPDATE, what was there before and did not get worse becomes a warning.
-    fn ratchet(&self, findings: &mut [Finding], states: &States, lookups: &Lookups) {
-        let Some(old) = &states.old else { return };
-        if !findings.iter().any(|finding| finding.level == Level::Error) {
-            return;
+    ///
+    /// The old state is judged in the cluster as it is now: what the rule would say of this object today, had nobody
+    /// changed it. Where it cannot be judged because the cluster cannot be asked, nothing tells new from old, and
+    /// nothing is denied: the error is returned, to be told.
+    fn ratchet(&self, findings: &mut [Finding], old: Option<&Value>, lookups: &Lookups) -> Result<(), LookupError> {
+        let Some(old) = old else { return Ok(()) };
+        let may_be_kept = |finding: &Finding| {
+            finding.level == Level::Error && (self.shared.on_update == OnUpdate::Ratchet || finding.immutable)
+        };
+        if !findings.iter().any(may_be_kept) {
+            return Ok(());
         }
-        // What could not be judged before leaves nothing to compare with: then everything is new.
-        let before = self.judge(old, None, lookups, &RefCell::default()).unwrap_or_default();
-        for finding in findings.iter_mut().filter(|finding| finding.level == Level::Error) {
-            let was_there = before.iter().any(|old| old.is_same_as(finding) && finding.measure <= old.measure);
-            if was_there && (self.shared.on_update == OnUpdate::Ratchet || finding.immutable) {
+        let before = match self.judge(old, None, lookups, &RefCell::default()) {
+            Ok(before) => before,
+            Err(error) => {
+                for finding in findings.iter_mut().filter(|finding| may_be_kept(finding)) {
+                    finding.level = Level::Warning;
+                }
+                return Err(error);
+            }
+        };
+        let mut measures: BTreeMap<Identity<'_>, Vec<i64>> = BTreeMap::new();
+        for finding in &before {
+            measures.entry(finding.identity()).or_default().push(finding.measure);
+        }
+        let mut kept = Vec::with_capacity(findings.len());
+        for finding in findings.iter() {
+            let excuses = measures.get_mut(&finding.identity()).filter(|_| may_be_kept(finding));
+            kept.push(excuses.is_some_and(|excuses| use_up(excuses, finding.measure)));
+        }
+        for (finding, kept) in findings.iter_mut().zip(kept) {
+            if kept {
                 finding.level = Level::Warning;
                 finding.kept = true;
             }
         }
+        Ok(())
     }
 
-    /// Applies the edits of what would be denied, and leaves in `findings` what they do not mend.
-    fn mutate(
+    /// The object with the edits of what would be denied, and what the rule still finds in it. `None` where nothing
+    /// can be mended, or where something is left for which the object is denied: then it is not changed either, and
+    /// whoever sent it is told everything.
+    fn mend(
         &self,
-        findings: &mut Vec<Finding>,
+        findings: &[Finding],
         states: &States,
         owner: Option<&Owner>,
         lookups: &Lookups,
-        notes: &RefCell<Vec<String>>,
-    ) -> Option<Value> {
-        let received = states.received.as_ref().filter(|_| self.shared.mutate && owner.is_none())?;
-        let may_change =
-            |edit: &Edit| self.request.operation == Operation::Create || !self.is_in_kept_template(edit, states);
-        let edits: Vec<Edit> = findings
+    ) -> Option<(Vec<Finding>, Value)> {
+        let changes = matches!(self.request.operation, Operation::Create | Operation::Update);
+        let received = states.received.as_ref().filter(|_| changes && self.shared.mutate && owner.is_none())?;
+        let may_change = |finding: &Finding| {
+            self.request.operation == Operation::Create
+                || !(finding.immutable || finding.edits.iter().any(|edit| self.is_in_kept_template(edit, states)))
+        };
+        let edits: Vec<&Edit> = findings
             .iter()
-            .filter(|finding| finding.level == Level::Error && finding.edits.iter().all(may_change))
-            .flat_map(|finding| finding.edits.iter().cloned())
+            .filter(|finding| finding.level == Level::Error && may_change(finding))
+            .flat_map(|finding| &finding.edits)
             .collect();
-        if edits.is_empty() {
+        let mut mutated = received.clone();
+        edit::apply(&mut mutated, &in_safe_order(&edits)).ok()?;
+        if mutated == *received {
             return None;
         }
-        let mut mutated = received.clone();
-        edit::apply(&mut mutated, &edits).ok()?;
         let completed = complete::complete(self.request.target_group(), self.request.target_kind(), &mutated);
-        let mut remaining = self.judge(&completed, states.old.as_ref().map(Node::root), lookups, notes).ok()?;
-        self.ratchet(
-            &mut remaining,
-            &States { new: Value::Null, received: None, scaled: None, old: states.old.clone() },
-            lookups,
-        );
-        *findings = remaining;
-        (mutated != *received).then_some(mutated)
+        let old = states.old.as_ref();
+        let mut remaining = self.judge(&completed, old, lookups, &RefCell::default()).ok()?;
+        self.ratchet(&mut remaining, old, lookups).ok()?;
+        let denied =
+            self.shared.action == Action::Deny && remaining.iter().any(|finding| finding.level == Level::Error);
+        (!denied).then_some((remaining, mutated))
     }
 
     /// Whether `edit` would change a pod template that this UPDATE leaves as it was: that would roll every member.
+    /// The pod of a Pod and of a Job cannot be changed at all.
     fn is_in_kept_template(&self, edit: &Edit, states: &States) -> bool {
-        let Some(place) = kind::pod_place(self.request.target_group(), self.request.target_kind()) else {
-            return false;
+        let (group, kind) = (self.request.target_group(), self.request.target_kind());
+        let Some(place) = kind::pod_place(group, kind) else { return false };
+        let overlaps = |path: &Path| {
+            let (edited, path) = (edit.path().segments(), path.segments());
+            edited.starts_with(path) || path.starts_with(edited)
         };
         let template = |object: &Value| {
             let root = Node::root(object);
             [&place.spec, &place.metadata].map(|path| root.follow(path).ok().and_then(|node| node.value().cloned()))
         };
-        let starts = |path: &Path| edit.path().segments().starts_with(path.segments());
-        (starts(&place.spec) || starts(&place.metadata))
-            && states.old.as_ref().is_some_and(|old| template(old) == template(&states.new))
-    }
-
-    /// The cluster could not be asked: this policy's silence must not look like its consent.
-    fn cannot_judge(&self, error: &LookupError) -> ValidationResponse {
-        let text = format!("{} did not judge this: {error}", P::NAME);
-        ValidationResponse { warnings: Some(vec![text]), ..accepted() }
+        let is_fixed = matches!((group, kind), ("", "Pod") | ("batch", "Job"));
+        (overlaps(&place.spec) || overlaps(&place.metadata))
+            && (is_fixed || states.old.as_ref().is_some_and(|old| template(old) == template(&states.new)))
     }
 
     fn write(
         &self,
-        findings: &[Finding],
+        mut findings: Vec<Finding>,
         mutated: Option<Value>,
         states: &States,
         owner: Option<&Owner>,
         notes: &[String],
-    ) -> ValidationResponse {
-        let mut findings = findings.to_vec();
+    ) -> Answer {
         if let Some(scaled) = &states.scaled {
             // The count is in the Scale that was sent; all else is in the object that it scales.
             let count = Path::fields("spec.replicas");
@@ -319,7 +379,10 @@ impl<P: Policy> Judge<'_, P> {
         }
         if let Some(owner) = owner.filter(|_| capped) {
             for finding in &mut findings {
-                let advice = format!("{} {} owns this object: change it there", owner.kind, owner.name);
+                // The count is the one field of an owner of which the catalogue knows where it is.
+                let field = owner.count_field().filter(|_| finding.path == Path::fields("spec.replicas"));
+                let what = field.unwrap_or("it");
+                let advice = format!("{} {} owns this object: change {what} there", owner.kind, owner.name);
                 finding.advice =
                     if finding.advice.is_empty() { advice } else { format!("{advice}: {}", finding.advice) };
                 finding.edits.clear();
@@ -328,23 +391,52 @@ impl<P: Policy> Judge<'_, P> {
         let (errors, warnings): (Vec<_>, Vec<_>) = findings.iter().partition(|finding| finding.level == Level::Error);
         let lines =
             |findings: &[&Finding]| findings.iter().map(|finding| finding.line()).collect::<Vec<_>>().join("\n");
-        let received = states.received.as_ref().unwrap_or(&states.new);
-        let mut annotations = HashMap::new();
+        // What the paths and the patches are of: what was received, or what is left to be said of the mutated object.
+        let object = mutated.as_ref().or(states.received.as_ref()).unwrap_or(&states.new);
+        let mut annotations = BTreeMap::new();
         if !findings.is_empty() {
-            let json: Vec<Value> = findings.iter().map(|finding| finding.to_json(P::NAME, received)).collect();
-            annotations.insert("findings".to_owned(), Value::from(json).to_string());
+            let json: Vec<Value> = findings.iter().map(|finding| finding.to_json(P::NAME, object)).collect();
+            annotations.insert("findings", Value::from(json).to_string());
         }
         if !notes.is_empty() {
-            annotations.insert("notes".to_owned(), Value::from(notes).to_string());
+            annotations.insert("notes", Value::from(notes).to_string());
         }
-        ValidationResponse {
+        Answer {
             accepted: errors.is_empty(),
             message: (!errors.is_empty()).then(|| lines(&errors)),
+            warnings: warnings.iter().map(|finding| finding.short_line()).collect(),
+            audit_annotations: annotations,
             // A denied object is not stored, so that there is nothing to patch.
             mutated_object: mutated.filter(|_| errors.is_empty()),
-            audit_annotations: (!annotations.is_empty()).then_some(annotations),
-            warnings: (!warnings.is_empty()).then(|| warnings.iter().map(|finding| finding.short_line()).collect()),
-            ..accepted()
         }
     }
+}
+
+/// The cluster could not be asked: a policy's silence must not look like its consent.
+fn cannot_judge<P: Policy>(error: &LookupError) -> String {
+    format!("{} did not judge this: {error}", P::NAME)
+}
+
+/// Takes the least of `measures` that is at least `measure`, if there is one: each old finding excuses one new one, and
+/// the mildest that will do is used up first.
+fn use_up(measures: &mut Vec<i64>, measure: i64) -> bool {
+    let enough = measures.iter().enumerate().filter(|(_, old)| measure <= **old);
+    let mildest = enough.min_by_key(|(_, old)| **old).map(|(index, _)| index);
+    mildest.map(|index| measures.swap_remove(index)).is_some()
+}
+
+/// Whether what is malformed is in `object`, rather than in another one that a rule has read.
+fn is_in(object: &Node<'_>, malformed: &Malformed) -> bool {
+    let found = object.follow(&malformed.path).map(|node| shorten(node.value().unwrap_or(&Value::Null)));
+    found.is_ok_and(|found| found == malformed.found)
+}
+
+/// `edits`, each made for the object as it was, in an order in which none moves what another one means: items leave
+/// their lists last, and from the end.
+fn in_safe_order(edits: &[&Edit]) -> Vec<Edit> {
+    let leaves_a_list = |edit: &Edit| matches!(edit, Edit::Remove { path } if matches!(path.segments().last(), Some(Segment::Index(_))));
+    let (items, others): (Vec<&Edit>, Vec<&Edit>) = edits.iter().copied().partition(|edit| leaves_a_list(edit));
+    let items: BTreeSet<&Path> = items.into_iter().map(Edit::path).collect();
+    let items = items.into_iter().rev().map(|path| Edit::remove(path.clone()));
+    others.into_iter().cloned().chain(items).collect()
 }
