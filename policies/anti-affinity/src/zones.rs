@@ -12,12 +12,10 @@ use crate::{AntiAffinity, Ensemble, NODE, REGIONS, ZONES, Zones, value};
 
 /// How wide a domain of the node label `key` is, among those whose order is known.
 fn width(key: &str) -> u8 {
-    if REGIONS.contains(&key) {
-        2
-    } else if ZONES.contains(&key) {
-        1
-    } else {
-        0
+    match key {
+        _ if REGIONS.contains(&key) => 2,
+        _ if ZONES.contains(&key) => 1,
+        _ => 0,
     }
 }
 
@@ -71,29 +69,22 @@ impl AntiAffinity {
         let zones = (count - 1) / bearable + 1;
         let reason = format!("up to {together} of the {count} members may be in one {zone}");
         let own = placement.spreads.iter().find(|spread| spread.is_hard && spread.sight.key == self.zone_key);
-        Ok(Some(match own {
-            Some(spread) => {
-                let min_domains = spread.sight.node.get("minDomains")?;
-                let edits = tighten(spread, ensemble, zones)?;
-                finding("zone-majority", &min_domains, together, reason)
-                    .advise(format!("set minDomains: {zones} and maxSkew: 1, and labelSelector to the set's own"))
-                    .fix(edits)
-            }
-            None => {
-                let constraints = placement.pod.get("topologySpreadConstraints")?;
-                let at = Node::at(&Value::Null, constraints.path().clone());
-                let constraint = json!({
-                    "labelSelector": selector, "maxSkew": 1, "minDomains": zones,
-                    "topologyKey": self.zone_key, "whenUnsatisfiable": "DoNotSchedule",
-                });
-                finding("zone-majority", &at, together, reason)
-                    .advise(format!(
-                        "add to it: {{topologyKey: {}, whenUnsatisfiable: DoNotSchedule, maxSkew: 1, minDomains: {zones}, labelSelector: <the set's own>}}",
-                        self.zone_key
-                    ))
-                    .fix(vec![Edit::append(constraints.path().clone(), constraint)])
-            }
-        }))
+        if let Some(spread) = own {
+            let found = finding("zone-majority", &spread.sight.node.get("minDomains")?, together, reason);
+            let advice = format!("set minDomains: {zones} and maxSkew: 1, and labelSelector to the set's own");
+            return Ok(Some(found.advise(advice).fix(tighten(spread, ensemble, zones)?)));
+        }
+        let constraints = placement.pod.get("topologySpreadConstraints")?.path().clone();
+        let constraint = json!({
+            "labelSelector": selector, "maxSkew": 1, "minDomains": zones,
+            "topologyKey": self.zone_key, "whenUnsatisfiable": "DoNotSchedule",
+        });
+        let found = finding("zone-majority", &Node::at(&Value::Null, constraints.clone()), together, reason);
+        let advice = format!(
+            "add to it: {{topologyKey: {}, whenUnsatisfiable: DoNotSchedule, maxSkew: 1, minDomains: {zones}, labelSelector: <the set's own>}}",
+            self.zone_key
+        );
+        Ok(Some(found.advise(advice).fix(vec![Edit::append(constraints, constraint)])))
     }
 
     /// What holds all members in one zone.
