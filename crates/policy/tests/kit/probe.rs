@@ -176,7 +176,7 @@ fn service(review: &Review<'_>, findings: &mut Vec<Finding>) -> Result<(), Malfo
     }
     if wish(review, "quorate.dev/quorum")?.is_some() {
         let quorum = match &review.old {
-            Some(old) => review.quorum(old).map_err(Into::into).and_then(|_| review.quorum(&review.object)),
+            Some(old) => review.quorum(old).and_then(|_| review.quorum(&review.object)),
             None => review.quorum(&review.object),
         }?;
         review.note(quorum.explain());

@@ -7,10 +7,7 @@ use crate::probe::{Ask, Probe, set};
 fn verdict(payload: &[u8]) -> Result<(), String> {
     let bytes = policy::validate_settings::<Probe>(payload).unwrap();
     let answer: Value = serde_json::from_slice(&bytes).unwrap();
-    match answer["valid"].as_bool().unwrap() {
-        true => Ok(()),
-        false => Err(answer["message"].as_str().unwrap().to_owned()),
-    }
+    if answer["valid"] == true { Ok(()) } else { Err(answer["message"].as_str().unwrap().to_owned()) }
 }
 
 fn refusal(settings: &Value) -> String {
