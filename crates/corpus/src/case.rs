@@ -51,6 +51,7 @@ pub struct Scale {
 /// The first document of a case.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the file, absent in most")]
 pub struct Header {
     /// What must come of it.
     pub expect: Expect,
@@ -190,7 +191,7 @@ pub(crate) fn examples(policy: &str, file: &Path) -> Result<Vec<Case>, CaseError
     Ok(cases)
 }
 
-fn documents(file: &Path, text: &[u8]) -> Result<Vec<Value>, CaseError> {
+pub(crate) fn documents(file: &Path, text: &[u8]) -> Result<Vec<Value>, CaseError> {
     let parsed = manifest::parse(&file.display().to_string(), text);
     if let Some(problem) = parsed.problems.first() {
         return Err(CaseError::new(file, format!("line {}: {}", problem.line, problem.message)));

@@ -15,8 +15,12 @@
 //! ...
 //! ---                             # what else the cluster holds
 //! ```
+//!
+//! Every policy also answers each request of `test-data/admission-reviews`, as a real API server sent it. What must
+//! come of those is in `test-data/POLICY/reviews.yaml`; one that is not listed there is accepted without a word.
 
 mod case;
+mod reviews;
 mod run;
 mod world;
 
@@ -60,6 +64,10 @@ pub fn check_with(policy: &str, judge: Judge<'_>) {
             let _ = write!(failures, "\n{}\n{failure}", case.name);
         }
     }
+    match reviews::failures(policy, judge) {
+        Ok(more) => failures.push_str(&more),
+        Err(error) => fail(&error.to_string()),
+    }
     if !failures.is_empty() {
         fail(&format!("{policy}: {} cases\n{failures}", cases.len()));
     }
@@ -79,7 +87,7 @@ pub fn cases(policy: &str) -> Result<Vec<Case>, CaseError> {
     let mut files: Vec<PathBuf> = fs::read_dir(&folder)
         .map_err(|error| CaseError::new(&folder, error.to_string()))?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml") && !path.ends_with(reviews::TABLE))
         .collect();
     files.sort();
     if files.is_empty() {

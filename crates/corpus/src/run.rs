@@ -32,11 +32,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn findings(&self) -> Vec<Value> {
+    pub(crate) fn findings(&self) -> Vec<Value> {
         self.annotation("findings").as_array().cloned().unwrap_or_default()
     }
 
-    fn annotation(&self, key: &str) -> Value {
+    pub(crate) fn annotation(&self, key: &str) -> Value {
         let text = self.audit_annotations.as_ref().and_then(|annotations| annotations.get(key)?.as_str());
         text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null)
     }
@@ -110,7 +110,7 @@ fn payload(case: &Case, world: &World) -> Result<Value, String> {
 }
 
 /// What `metadata.yml` of the policy asks to be granted.
-fn context_aware(policy: &str) -> Result<Vec<ContextAwareResource>, String> {
+pub(crate) fn context_aware(policy: &str) -> Result<Vec<ContextAwareResource>, String> {
     let file = root().join("policies").join(policy).join("metadata.yml");
     let text = fs::read(&file).map_err(|error| format!("  {}: {error}\n", file.display()))?;
     let parsed = manifest::parse(&file.display().to_string(), &text);
@@ -165,7 +165,7 @@ fn compare(case: &Case, request: &Value, outcome: &Outcome, failures: &mut Strin
 }
 
 /// A finding as a case writes it.
-fn describe(finding: &Value, by_code_only: bool) -> String {
+pub(crate) fn describe(finding: &Value, by_code_only: bool) -> String {
     let field = |name: &str| finding[name].as_str().unwrap_or("?");
     if by_code_only {
         return field("code").to_owned();
@@ -178,7 +178,7 @@ fn describe(finding: &Value, by_code_only: bool) -> String {
 }
 
 /// What holds for every answer of every policy.
-fn check_form(outcome: &Outcome, failures: &mut String) {
+pub(crate) fn check_form(outcome: &Outcome, failures: &mut String) {
     let findings = outcome.findings();
     let of_level = |level: &str| findings.iter().filter(|finding| finding["level"] == level).count();
     let lines = outcome.message.as_deref().map_or(0, |message| message.lines().count());
