@@ -18,7 +18,7 @@ const MODULE_LIMIT_KIB: usize = 200;
 /// The annotation that `--usage` fills.
 const USAGE: &str = "io.kubewarden.policy.usage";
 
-/// Without options: all policies of the workspace, from the modules that a release build for wasm32-wasip1 left, to
+/// Without options: all policies of the workspace, from the modules that `cargo build --profile guest` left, to
 /// target/policies/NAME.wasm. With `--metadata` and `--wasm`: any one module.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -63,10 +63,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn policy_of_workspace(workspace: &Workspace, policy: &Package, out: &Path) -> Result<()> {
-    let built = workspace.target.join("wasm32-wasip1/release").join(policy.module_file());
+    let built = workspace.target.join("wasm32-wasip1/guest").join(policy.module_file());
     let wasm = match fs::read(&built) {
         Err(error) if error.kind() == ErrorKind::NotFound => bail!(
-            "{} is not built yet: cargo build --release --target wasm32-wasip1 --package {}",
+            "{} is not built yet: cargo build --profile guest --target wasm32-wasip1 --package {}",
             shown(&built, workspace),
             policy.name
         ),

@@ -3,6 +3,10 @@
 //! One module per command, each with its `Args` and a `run`; what they share about the workspace is in `workspace`.
 
 mod annotate;
+mod bench;
+mod bench_data;
+mod generate;
+mod new;
 mod workspace;
 
 use std::process::ExitCode;
@@ -21,12 +25,24 @@ struct Cli {
 enum Command {
     /// Write the metadata of policies into their modules
     Annotate(annotate::Args),
+    /// Measure the checker and the modules, and print a Markdown table
+    Bench(bench::Args),
+    /// Write manifests to measure with
+    BenchData(bench_data::Args),
+    /// Write, or check, what is derived from other files
+    Generate(generate::Args),
+    /// Write a new policy with its first cases
+    New(new::Args),
 }
 
 /// 0: done. 1: the chore failed, the reasons are on standard error. 2: the command line is wrong (from clap).
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Annotate(args) => annotate::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::BenchData(args) => bench_data::run(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::New(args) => new::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

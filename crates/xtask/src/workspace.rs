@@ -1,22 +1,31 @@
 //! Finds the workspace and its policies. Cargo is asked, so that inherited fields and a moved target folder are right.
 
+use std::ffi::OsString;
 use std::process::Command;
 
 use ::annotate::{Package, Workspace};
 use anyhow::{Context, Result, bail};
 
-/// The workspace around the current folder.
-pub(crate) fn find() -> Result<Workspace> {
-    // Cargo names itself to what it runs; a plain `cargo` serves when xtask is started by hand.
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+/// The Cargo to call. It names itself to what it runs; a plain `cargo` serves when xtask is started by hand.
+pub(crate) fn cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// What Cargo knows about the packages of the workspace around the current folder, as JSON.
+pub(crate) fn described() -> Result<Vec<u8>> {
+    let output = Command::new(cargo())
         .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
         .output()
         .context("cannot start cargo, which describes the workspace")?;
     if !output.status.success() {
         bail!("`cargo metadata` failed:\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
     }
-    Ok(Workspace::from_cargo_metadata(&output.stdout)?)
+    Ok(output.stdout)
+}
+
+/// The workspace around the current folder.
+pub(crate) fn find() -> Result<Workspace> {
+    Ok(Workspace::from_cargo_metadata(&described()?)?)
 }
 
 /// The policies of these names; all when there are none.

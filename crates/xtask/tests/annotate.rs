@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 const METADATA: &str = "rules: []\nmutating: false\nannotations: { io.kubewarden.policy.severity: high }\n";
-const MODULE: &str = "target/wasm32-wasip1/release/odd_one.wasm";
+const MODULE: &str = "target/wasm32-wasip1/guest/odd_one.wasm";
 const ANNOTATED: &str = "target/policies/odd-one.wasm";
 
 /// A module with `padding` bytes of ballast.
@@ -158,11 +158,11 @@ fn a_module_above_the_limit_fails_and_is_not_written() {
 #[test]
 fn what_is_missing_or_wrong_is_named() {
     let cases: [(&str, Option<&[u8]>, &str); 6] = [
-        (MODULE, None, "target/wasm32-wasip1/release/odd_one.wasm is not built yet: cargo build --release"),
+        (MODULE, None, "target/wasm32-wasip1/guest/odd_one.wasm is not built yet: cargo build --profile guest"),
         (
             MODULE,
             Some(b"\0asm\x0d\0\x01\0"),
-            "in target/wasm32-wasip1/release/odd_one.wasm: not a WebAssembly module: it is a component",
+            "in target/wasm32-wasip1/guest/odd_one.wasm: not a WebAssembly module: it is a component",
         ),
         ("policies/odd-one/metadata.yml", None, "metadata.yml"),
         ("policies/odd-one/metadata.yml", Some(b"rules: []\nmutatin: true\n"), "policies/odd-one/metadata.yml:2:"),

@@ -1,0 +1,67 @@
+#![doc = include_str!("../README.md")]
+
+use policy::{Fault, Finding, Operation, Policy, Problem, Review, SettingsError, Target};
+use serde::Deserialize;
+
+policy::export!(NewPolicy);
+
+/// The settings.
+#[derive(Debug, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewPolicy {
+    /// How many former revisions a set must keep.
+    pub at_least: i32,
+}
+
+impl Default for NewPolicy {
+    fn default() -> Self {
+        Self { at_least: 1 }
+    }
+}
+
+impl Policy for NewPolicy {
+    const NAME: &'static str = "new-policy";
+    const TARGETS: &'static [Target] = &[Target {
+        group: "apps",
+        kind: "StatefulSet",
+        resource: "statefulsets",
+        subresource: None,
+        operations: &[Operation::Create, Operation::Update],
+    }];
+
+    fn check(&self) -> Result<(), SettingsError> {
+        if self.at_least < 1 {
+            let problem = format!("Invalid value: {}: must be at least 1", self.at_least);
+            return Err(SettingsError::new("atLeast", problem));
+        }
+        Ok(())
+    }
+
+    fn judge(&self, review: &Review<'_>) -> Result<Vec<Finding>, Fault> {
+        // The object is completed as the API server completes it, so that what is left out is there with its default.
+        let limit = review.object.dig("spec.revisionHistoryLimit")?;
+        let Some(kept) = limit.int32()?.filter(|kept| *kept < self.at_least) else {
+            return Ok(Vec::new());
+        };
+        Ok(vec![
+            Finding::error(
+                "short-history",
+                limit.path().clone(),
+                Problem::Invalid(kept.into()),
+                format!("must be at least {}", self.at_least),
+            )
+            // An UPDATE is denied for what it makes worse by this measure.
+            .measure(-i64::from(kept))
+            .why("an update that goes wrong is undone by going back to a revision that was kept")
+            .advise(format!("set {} to {} or more", limit.path(), self.at_least)),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_case_is_judged_as_it_says() {
+        corpus::check_policy::<super::NewPolicy>();
+    }
+}
