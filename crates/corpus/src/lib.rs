@@ -1,7 +1,7 @@
 //! Reads the cases of test-data and the examples of the READMEs, and runs them natively and as Wasm.
 //!
 //! A case is one file: a header that says what is asked and what must come of it, the object, and what else the
-//! cluster holds. The same cases go through the rule natively ([`check`]) and through the module ([`check_with`]), so
+//! cluster holds. The same cases go through the rule natively ([`check_policy`]) and through the module ([`check_with`]), so
 //! that there is one place to look at for what a policy does. `QUORATE_BLESS=1` rewrites the expected findings.
 //!
 //! ```yaml
@@ -20,6 +20,7 @@
 //! come of those is in `test-data/POLICY/reviews.yaml`; one that is not listed there is accepted without a word.
 
 mod case;
+mod metadata;
 mod reviews;
 mod run;
 mod world;
@@ -28,7 +29,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub use case::{Case, CaseError};
+pub use case::{Case, CaseError, Expect};
 pub use run::Outcome;
 pub use world::World;
 
@@ -38,6 +39,18 @@ pub type Judge<'a> = &'a dyn Fn(&[u8], &World) -> Result<Vec<u8>, String>;
 /// The root of the workspace.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Runs every case of the policy natively, and compares what it judges with what its `metadata.yml` asks for.
+///
+/// # Panics
+/// With all failures at once, each with its case: this is the body of a test.
+pub fn check_policy<P: policy::Policy>() {
+    let differences = metadata::differences::<P>();
+    if !differences.is_empty() {
+        fail(&differences);
+    }
+    check(P::NAME, policy::validate::<P>);
 }
 
 /// Runs every case of the policy natively.
