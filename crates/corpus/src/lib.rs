@@ -50,15 +50,7 @@ pub fn check_policy<P: policy::Policy>() {
     if !differences.is_empty() {
         fail(&differences);
     }
-    check(P::NAME, policy::validate::<P>);
-}
-
-/// Runs every case of the policy natively.
-///
-/// # Panics
-/// With all failures at once, each with its case: this is the body of a test.
-pub fn check(policy: &str, validate: fn(&[u8], &dyn policy::Host) -> serde_json::Result<Vec<u8>>) {
-    check_with(policy, &|payload, world| validate(payload, world).map_err(|error| error.to_string()));
+    check_with(P::NAME, &|payload, world| policy::validate::<P>(payload, world).map_err(|error| error.to_string()));
 }
 
 /// Runs every case of the policy through `judge`.

@@ -670,6 +670,6 @@ fn too_fast_an_update(review: &Review<'_>, ensemble: &Ensemble<'_>) -> Result<Op
 mod tests {
     #[test]
     fn every_case_is_judged_as_it_says() {
-        corpus::check(env!("CARGO_PKG_NAME"), policy::validate::<super::DisruptionBudget>);
+        corpus::check_policy::<super::DisruptionBudget>();
     }
 }
