@@ -81,7 +81,8 @@ pub trait Policy: DeserializeOwned + Default {
         Ok(())
     }
 
-    /// Whether an object of another kind is judged too, because the settings ask for it.
+    /// Whether an object of another kind is judged too, because the settings ask for it. Asked before the objects of
+    /// the request are read, which it therefore does not hold yet.
     fn also_targets(&self, _request: &Request) -> bool {
         false
     }
@@ -100,7 +101,8 @@ pub struct Review<'a> {
     /// The object, completed as the API server would complete it. On DELETE, what is deleted. For a scale, the
     /// scaled object with the new count.
     pub object: Node<'a>,
-    /// What the object was before an UPDATE; absent where `object` itself is what was there before.
+    /// What the object was before an UPDATE; absent where `object` itself is what was there before, and where the rule
+    /// has found that what was there before is malformed.
     pub old: Option<Node<'a>>,
     /// Other objects of the cluster, as they will be once this request is done.
     pub cluster: Cluster<'a>,
