@@ -126,11 +126,8 @@ impl Policy for AntiAffinity {
 /// What was shut down before and comes back is compared with what it was: with as many members as it comes back with.
 fn judged_count(review: &Review<'_>) -> Result<i64, Malformed> {
     let count = Set::read(&review.object)?.replicas;
-    let is_what_was_before = review.old.is_none() && review.request.operation == Operation::Update;
     match &review.request.object {
-        Some(new) if is_what_was_before && count == 0 => {
-            Ok(Node::root(new).dig("spec.replicas")?.int32()?.map_or(0, i64::from))
-        }
+        Some(new) if count == 0 => Ok(Node::root(new).dig("spec.replicas")?.int32()?.map_or(0, i64::from)),
         _ => Ok(count),
     }
 }
@@ -181,7 +178,7 @@ impl Ensemble<'_, '_> {
             findings.push(finding);
         }
         let scheduler = pod.get("schedulerName")?;
-        if scheduler.string()?.is_some_and(|name| !name.is_empty() && name != "default-scheduler") {
+        if scheduler.string()?.is_some_and(|name| name != "default-scheduler") {
             findings.push(
                 self.warning("own-scheduler", &scheduler, "this scheduler may place the members by rules of its own")
                     .advise("make sure that it honours required podAntiAffinity and topologySpreadConstraints"),
