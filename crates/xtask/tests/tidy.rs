@@ -184,6 +184,9 @@ fn every_case_says_why_it_is_there() {
     none(&cases.into_iter().filter(|(_, text)| !text.starts_with("# ")).map(|(name, _)| name).collect::<Vec<_>>());
 }
 
+/// Texts of a policy's source that look like codes, but are names in Kubernetes.
+const NO_CODES: [&str; 1] = ["default-scheduler"];
+
 /// A code is a text in kebab-case in the policy's source. What is not in any case could be wrong without a test telling.
 #[test]
 fn every_finding_of_a_policy_occurs_in_a_case() {
@@ -200,7 +203,7 @@ fn every_finding_of_a_policy_occurs_in_a_case() {
                 rule.lines().filter(|line| !line.contains("#[serde(")).flat_map(kebab_texts).map(str::to_owned),
             );
         }
-        codes.remove(&policy);
+        codes.retain(|code| *code != policy && !NO_CODES.contains(&code.as_str()));
         assert!(!codes.is_empty(), "{policy} has no finding");
         wrong.extend(
             codes
