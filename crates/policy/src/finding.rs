@@ -151,7 +151,7 @@ impl Finding {
         let found = object.follow(&malformed.path).ok().and_then(|node| node.value().cloned()).unwrap_or(Value::Null);
         // Only the type of an annotation is Kubernetes' business; what it says is ours.
         let annotations = Path::fields("metadata.annotations");
-        let is_ours = found.is_string() && malformed.path.segments().starts_with(annotations.segments());
+        let is_ours = found.is_string() && malformed.path.is_within(&annotations);
         let advice =
             if is_ours { "correct the annotation" } else { "the API server refuses this too; correct the field" };
         Self::error("malformed", malformed.path.clone(), Problem::Invalid(found), malformed.problem.clone())

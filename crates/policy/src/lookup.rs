@@ -4,7 +4,6 @@
 //! list is always of one namespace, without a selector, and with the one mask that its kind has here.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
@@ -116,8 +115,9 @@ fn is_not_found(text: &str) -> bool {
     text.contains("Cannot find ") && text.contains(" named '")
 }
 
-type Lists = BTreeMap<(&'static str, &'static str), Result<Rc<[Value]>, LookupError>>;
-type Single = BTreeMap<(String, String, String), Result<Option<Value>, LookupError>>;
+/// Few as they are, they are looked through.
+type Lists = Vec<(&'static str, Result<Rc<[Value]>, LookupError>)>;
+type Single = Vec<(String, Result<Option<Value>, LookupError>)>;
 
 /// Answers of the host, each asked for once in a request.
 #[derive(Default)]
@@ -181,29 +181,28 @@ impl<'a> Cluster<'a> {
 
     /// The object of that kind and name as the cluster holds it.
     pub(crate) fn get_held(&self, api_version: &str, kind: &str, name: &str) -> Result<Option<Value>, LookupError> {
-        let key = (api_version.to_owned(), kind.to_owned(), name.to_owned());
-        if let Some(answer) = self.lookups.single.borrow().get(&key) {
+        let what = format!("{api_version} {kind} {name}");
+        if let Some((_, answer)) = self.lookups.single.borrow().iter().find(|(known, _)| *known == what) {
             return answer.clone();
         }
-        let answer = self.ask_for(api_version, kind, name);
-        self.lookups.single.borrow_mut().insert(key, answer.clone());
+        let answer = self.ask_for(api_version, kind, name, &what);
+        self.lookups.single.borrow_mut().push((what, answer.clone()));
         answer
     }
 
-    fn ask_for(&self, api_version: &str, kind: &str, name: &str) -> Result<Option<Value>, LookupError> {
-        let what = format!("{api_version} {kind} {name}");
+    fn ask_for(&self, api_version: &str, kind: &str, name: &str, what: &str) -> Result<Option<Value>, LookupError> {
         let payload = json!({
             "api_version": api_version, "kind": kind, "name": name, "namespace": self.namespace(), "disable_cache": true,
         });
-        match self.call("get_resource", &payload, &what) {
-            Ok(bytes) => parse(&bytes, &what).map(Some),
+        match self.call("get_resource", &payload, what) {
+            Ok(bytes) => parse(&bytes, what).map(Some),
             Err(LookupError::Unavailable { text, .. }) if is_not_found(&text) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     fn held(&self, listed: &'static Listed) -> Result<Rc<[Value]>, LookupError> {
-        if let Some(answer) = self.lookups.lists.borrow().get(&(listed.api_version, listed.kind)) {
+        if let Some((_, answer)) = self.lookups.lists.borrow().iter().find(|(kind, _)| *kind == listed.kind) {
             return answer.clone();
         }
         let what = format!("{} {}", listed.api_version, listed.kind);
@@ -217,7 +216,7 @@ impl<'a> Cluster<'a> {
                 _ => Err(LookupError::Unavailable { what: what.clone(), text: "the answer has no items".to_owned() }),
             }
         });
-        self.lookups.lists.borrow_mut().insert((listed.api_version, listed.kind), answer.clone());
+        self.lookups.lists.borrow_mut().push((listed.kind, answer.clone()));
         answer
     }
 

@@ -10,6 +10,7 @@ use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 use serde_json::{Map, Value};
 use workload::node::shorten;
 use workload::selector::Selector;
+use workload::texts::Texts;
 use workload::{Node, Path};
 
 use crate::quorum::Model;
@@ -250,7 +251,8 @@ pub fn read<P: DeserializeOwned>(settings: &Value, mutates: bool) -> Result<(P, 
 /// Reads `T`, naming the key that will not do: each key is tried alone, which all have defaults to allow.
 fn from_object<T: DeserializeOwned>(settings: Map<String, Value>) -> Result<T, SettingsError> {
     for (key, value) in &settings {
-        let alone = Map::from_iter([(key.clone(), value.clone())]);
+        let mut alone = Map::new();
+        alone.insert(key.clone(), value.clone());
         if let Err(error) = T::deserialize(Value::Object(alone)) {
             return Err(SettingsError::new(key.as_str(), format!("Invalid value: {}: {error}", shorten(value))));
         }
@@ -259,13 +261,14 @@ fn from_object<T: DeserializeOwned>(settings: Map<String, Value>) -> Result<T, S
 }
 
 fn unknown_key<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let mut known: Vec<&str> = known.collect();
-    known.sort_unstable();
-    known.dedup();
-    let nearest = known.iter().map(|name| (distance(key, name), *name)).min();
+    let known = Texts::new(known.map(str::to_owned).collect());
+    let nearest = known.iter().map(|name| (distance(key, name), name)).min();
     match nearest {
         Some((distance, name)) if distance <= 2.max(name.len() / 3) => format!("unknown; did you mean {name}?"),
-        _ => format!("unknown; this policy knows {}", known.join(", ")),
+        _ => {
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            format!("unknown; this policy knows {}", known.join(", "))
+        }
     }
 }
 

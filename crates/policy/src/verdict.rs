@@ -1,11 +1,10 @@
 //! From a payload to an answer: the one way that every policy goes, natively and in a module.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
 
 use kubewarden_policy_sdk::settings::SettingsValidationResponse;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use workload::edit::{self, Edit};
 use workload::node::shorten;
 use workload::path::Segment;
@@ -27,8 +26,8 @@ struct Answer {
     message: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mutated_object: Option<Value>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    audit_annotations: BTreeMap<&'static str, String>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    audit_annotations: Map<String, Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
 }
@@ -285,14 +284,19 @@ impl<P: Policy> Judge<'_, P> {
                 return Err(error);
             }
         };
-        let mut measures: BTreeMap<Identity<'_>, Vec<i64>> = BTreeMap::new();
+        let mut measures: Vec<(Identity<'_>, Vec<i64>)> = Vec::new();
         for finding in &before {
-            measures.entry(finding.identity()).or_default().push(finding.measure);
+            let identity = finding.identity();
+            match measures.iter_mut().find(|(known, _)| *known == identity) {
+                Some((_, measures)) => measures.push(finding.measure),
+                None => measures.push((identity, vec![finding.measure])),
+            }
         }
         let mut kept = Vec::with_capacity(findings.len());
         for finding in findings.iter() {
-            let excuses = measures.get_mut(&finding.identity()).filter(|_| may_be_kept(finding));
-            kept.push(excuses.is_some_and(|excuses| use_up(excuses, finding.measure)));
+            let identity = finding.identity();
+            let excuses = measures.iter_mut().find(|(known, _)| *known == identity).filter(|_| may_be_kept(finding));
+            kept.push(excuses.is_some_and(|(_, excuses)| use_up(excuses, finding.measure)));
         }
         for (finding, kept) in findings.iter_mut().zip(kept) {
             if kept {
@@ -343,10 +347,7 @@ impl<P: Policy> Judge<'_, P> {
     fn is_in_kept_template(&self, edit: &Edit, states: &States) -> bool {
         let (group, kind) = (self.request.target_group(), self.request.target_kind());
         let Some(place) = kind::pod_place(group, kind) else { return false };
-        let overlaps = |path: &Path| {
-            let (edited, path) = (edit.path().segments(), path.segments());
-            edited.starts_with(path) || path.starts_with(edited)
-        };
+        let overlaps = |path: &Path| edit.path().is_within(path) || path.is_within(edit.path());
         let template = |object: &Value| {
             let root = Node::root(object);
             [&place.spec, &place.metadata].map(|path| root.follow(path).ok().and_then(|node| node.value().cloned()))
@@ -393,13 +394,13 @@ impl<P: Policy> Judge<'_, P> {
             |findings: &[&Finding]| findings.iter().map(|finding| finding.line()).collect::<Vec<_>>().join("\n");
         // What the paths and the patches are of: what was received, or what is left to be said of the mutated object.
         let object = mutated.as_ref().or(states.received.as_ref()).unwrap_or(&states.new);
-        let mut annotations = BTreeMap::new();
+        let mut annotations = Map::new();
         if !findings.is_empty() {
             let json: Vec<Value> = findings.iter().map(|finding| finding.to_json(P::NAME, object)).collect();
-            annotations.insert("findings", Value::from(json).to_string());
+            annotations.insert("findings".to_owned(), Value::from(json).to_string().into());
         }
         if !notes.is_empty() {
-            annotations.insert("notes", Value::from(notes).to_string());
+            annotations.insert("notes".to_owned(), Value::from(notes).to_string().into());
         }
         Answer {
             accepted: errors.is_empty(),
@@ -434,9 +435,15 @@ fn is_in(object: &Node<'_>, malformed: &Malformed) -> bool {
 /// `edits`, each made for the object as it was, in an order in which none moves what another one means: items leave
 /// their lists last, and from the end.
 fn in_safe_order(edits: &[&Edit]) -> Vec<Edit> {
-    let leaves_a_list = |edit: &Edit| matches!(edit, Edit::Remove { path } if matches!(path.segments().last(), Some(Segment::Index(_))));
+    let leaves_a_list = |edit: &Edit| matches!(edit, Edit::Remove { path } if matches!(path.split_last(), Some((_, Segment::Index(_)))));
     let (items, others): (Vec<&Edit>, Vec<&Edit>) = edits.iter().copied().partition(|edit| leaves_a_list(edit));
-    let items: BTreeSet<&Path> = items.into_iter().map(Edit::path).collect();
-    let items = items.into_iter().rev().map(|path| Edit::remove(path.clone()));
-    others.into_iter().cloned().chain(items).collect()
+    // From the end, each once. Few as they are, a sort would be more code than they are worth.
+    let mut removed: Vec<&Path> = Vec::new();
+    for path in items.into_iter().map(Edit::path) {
+        let position = removed.iter().position(|other| *other <= path).unwrap_or(removed.len());
+        if removed.get(position) != Some(&path) {
+            removed.insert(position, path);
+        }
+    }
+    others.into_iter().cloned().chain(removed.into_iter().map(|path| Edit::remove(path.clone()))).collect()
 }

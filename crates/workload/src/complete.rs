@@ -439,7 +439,7 @@ fn object_in<'a>(value: &'a mut Value, name: &str) -> Option<&'a mut Map<String,
 
 /// The object at `path`, made where it is absent.
 fn object_at<'a>(value: &'a mut Value, path: &Path) -> Option<&'a mut Map<String, Value>> {
-    path.segments().iter().try_fold(value.as_object_mut()?, |fields, segment| match segment {
+    path.segments().into_iter().try_fold(value.as_object_mut()?, |fields, segment| match segment {
         Segment::Field(name) | Segment::Key(name) => object_of(fields, name),
         Segment::Index(_) => None,
     })

@@ -122,9 +122,9 @@ impl Change {
     /// Makes this change in the object that it was planned for.
     fn make(self, object: &mut Value) {
         match self {
-            Self::Put { at, value, .. } => match at.segments().split_last() {
+            Self::Put { at, value, .. } => match at.split_last() {
                 None => *object = value,
-                Some((last, parents)) => match (reach(object, parents), last) {
+                Some((parents, last)) => match (reach(object, parents), last) {
                     (Some(Value::Object(fields)), Segment::Field(name) | Segment::Key(name)) => {
                         fields.insert(name.clone(), value);
                     }
@@ -137,12 +137,12 @@ impl Change {
                 },
             },
             Self::Push { at, value } => {
-                if let Some(Value::Array(items)) = reach(object, at.segments()) {
+                if let Some(Value::Array(items)) = reach(object, &at) {
                     items.push(value);
                 }
             }
             Self::Take { at } => {
-                let Some((last, parents)) = at.segments().split_last() else { return };
+                let Some((parents, last)) = at.split_last() else { return };
                 match (reach(object, parents), last) {
                     (Some(Value::Object(fields)), Segment::Field(name) | Segment::Key(name)) => {
                         fields.remove(name);
@@ -203,7 +203,7 @@ fn put(path: &Path, missing: &Place<'_>, value: Value) -> Result<Change, EditErr
         Place::Found(_) => (path.segments().len(), false),
     };
     let mut nested = value;
-    for (position, segment) in path.segments().iter().enumerate().skip(depth).rev() {
+    for (position, segment) in path.segments().into_iter().enumerate().skip(depth).rev() {
         nested = match segment {
             Segment::Field(name) | Segment::Key(name) => {
                 let mut parent = Map::new();
@@ -219,7 +219,7 @@ fn put(path: &Path, missing: &Place<'_>, value: Value) -> Result<Change, EditErr
 /// What `path` leads to in `object`; an error where something on the way is neither absent nor of the type to go on.
 fn locate<'a>(object: &'a Value, path: &Path) -> Result<Place<'a>, EditError> {
     let mut value = object;
-    for (depth, segment) in path.segments().iter().enumerate() {
+    for (depth, segment) in path.segments().into_iter().enumerate() {
         value = match (value, segment) {
             (Value::Null, _) => return Ok(Place::Missing { depth, new: false }),
             (Value::Object(fields), Segment::Field(name) | Segment::Key(name)) => match fields.get(name) {
@@ -239,9 +239,9 @@ fn locate<'a>(object: &'a Value, path: &Path) -> Result<Place<'a>, EditError> {
     Ok(Place::Found(value))
 }
 
-/// The value that `segments` lead to.
-fn reach<'a>(object: &'a mut Value, segments: &[Segment]) -> Option<&'a mut Value> {
-    segments.iter().try_fold(object, |value, segment| match (value, segment) {
+/// The value that `path` leads to.
+fn reach<'a>(object: &'a mut Value, path: &Path) -> Option<&'a mut Value> {
+    path.segments().into_iter().try_fold(object, |value, segment| match (value, segment) {
         (Value::Object(fields), Segment::Field(name) | Segment::Key(name)) => fields.get_mut(name),
         (Value::Array(items), Segment::Index(index)) => items.get_mut(*index),
         _ => None,
@@ -250,11 +250,7 @@ fn reach<'a>(object: &'a mut Value, segments: &[Segment]) -> Option<&'a mut Valu
 
 /// The first `depth` steps of `path`.
 fn prefix(path: &Path, depth: usize) -> Path {
-    path.segments().iter().take(depth).fold(Path::root(), |path, segment| match segment {
-        Segment::Field(name) => path.field(name),
-        Segment::Key(key) => path.key(key),
-        Segment::Index(index) => path.index(*index),
-    })
+    path.segments().into_iter().take(depth).fold(Path::root(), |path, segment| path.with(segment.clone()))
 }
 
 #[cfg(test)]

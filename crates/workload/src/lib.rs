@@ -15,6 +15,7 @@ pub mod node;
 pub mod path;
 pub mod quantity;
 pub mod selector;
+pub mod texts;
 
 pub use node::{Malformed, Node};
 pub use path::Path;

@@ -1,9 +1,8 @@
 //! The pods that a `StatefulSet` will have, with the labels that its controller gives them.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use crate::node::{Malformed, Node};
 use crate::selector::{Answer, Labels, Selector};
+use crate::texts::TextMap;
 
 /// The pod's own name. Source: `StatefulSetPodNameLabel` in `k8s.io/api/apps/v1/types.go`.
 pub const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
@@ -27,7 +26,7 @@ pub struct Set {
     /// `spec.selector`.
     pub selector: Selector,
     /// `spec.template.metadata.labels`.
-    pub labels: BTreeMap<String, String>,
+    pub labels: TextMap,
 }
 
 impl Set {
@@ -68,7 +67,7 @@ impl Set {
         let last = self.first_ordinal.saturating_add(self.replicas);
         let ordinals = self.first_ordinal..last;
         let prefix = format!("{}-", self.name);
-        let named: BTreeSet<i64> = selectors
+        let mut named: Vec<i64> = selectors
             .iter()
             .flat_map(|selector| selector.requirements())
             .filter_map(|requirement| match requirement.key.as_str() {
@@ -80,10 +79,12 @@ impl Set {
             .filter_map(|ordinal| ordinal?.parse().ok())
             .filter(|ordinal| ordinals.contains(ordinal))
             .collect();
+        named.sort_unstable();
+        named.dedup();
         let mut groups: Vec<Group> =
             named.iter().map(|ordinal| Group { ordinal: *ordinal, count: 1, labels: self.member(*ordinal) }).collect();
         let others = self.replicas.saturating_sub(i64::try_from(named.len()).unwrap_or(i64::MAX));
-        if let Some(ordinal) = ordinals.clone().find(|ordinal| !named.contains(ordinal)) {
+        if let Some(ordinal) = ordinals.clone().find(|ordinal| named.binary_search(ordinal).is_err()) {
             groups.push(Group { ordinal, count: others, labels: self.member(ordinal) });
         }
         groups

@@ -1,7 +1,7 @@
 //! A view of a JSON value that knows where it stands, so that a wrong type is told with its place.
 
-use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -9,8 +9,14 @@ use serde_json::{Map, Value};
 use crate::path::{Path, Segment};
 
 /// A field that a rule reads has a type, or a value, that Kubernetes refuses too.
+///
+/// Kept in a box, because every step into an object may return one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Malformed {
+pub struct Malformed(Box<Fault>);
+
+/// What a [`Malformed`] tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
     /// Where the field stands.
     pub path: Path,
     /// What was found, as JSON, shortened.
@@ -22,7 +28,19 @@ pub struct Malformed {
 impl Malformed {
     /// `node`'s value is not what Kubernetes wants: `problem` says what it must be.
     pub fn new(node: &Node<'_>, problem: impl Into<String>) -> Self {
-        Self { path: node.path.clone(), found: shorten(node.value.unwrap_or(&Value::Null)), problem: problem.into() }
+        Self(Box::new(Fault {
+            path: node.path.clone(),
+            found: shorten(node.value.unwrap_or(&Value::Null)),
+            problem: problem.into(),
+        }))
+    }
+}
+
+impl Deref for Malformed {
+    type Target = Fault;
+
+    fn deref(&self) -> &Fault {
+        &self.0
     }
 }
 
@@ -104,7 +122,7 @@ impl<'a> Node<'a> {
 
     /// The value at `path` from here.
     pub fn follow(&self, path: &Path) -> Result<Self, Malformed> {
-        path.segments().iter().try_fold(self.clone(), |node, segment| node.step(segment.clone()))
+        path.segments().into_iter().try_fold(self.clone(), |node, segment| node.step(segment.clone()))
     }
 
     /// The value at the fields of `dotted` (`spec.template.spec`) from here.
@@ -168,20 +186,21 @@ impl<'a> Node<'a> {
 
     /// This map of strings, such as labels; empty where it is absent. A `null` value is the empty string, as Go
     /// reads it.
-    pub fn string_map(&self) -> Result<BTreeMap<&'a str, &'a str>, Malformed> {
-        let Some(fields) = self.object()? else { return Ok(BTreeMap::new()) };
-        fields
-            .iter()
-            .map(|(key, value)| {
-                let text = Self::at(value, self.path.key(key)).string()?.unwrap_or_default();
-                Ok((key.as_str(), text))
-            })
-            .collect()
+    pub fn string_map(&self) -> Result<Vec<(&'a str, &'a str)>, Malformed> {
+        let mut texts = Vec::new();
+        for (key, value) in self.object()?.into_iter().flatten() {
+            texts.push((key.as_str(), Self::at(value, self.path.key(key)).string()?.unwrap_or_default()));
+        }
+        Ok(texts)
     }
 
     /// These texts; none where the list is absent. A `null` item is the empty string, as Go reads it.
     pub fn strings(&self) -> Result<Vec<&'a str>, Malformed> {
-        self.items()?.iter().map(|item| Ok(item.string()?.unwrap_or_default())).collect()
+        let mut texts = Vec::new();
+        for item in self.items()? {
+            texts.push(item.string()?.unwrap_or_default());
+        }
+        Ok(texts)
     }
 
     /// This value as a type of `k8s-openapi`, or `None` where it is absent.
@@ -202,12 +221,7 @@ impl<'a> Node<'a> {
             (Some(_), Segment::Index(_)) => return Err(Malformed::new(self, "must be a list")),
             (Some(_), _) => return Err(Malformed::new(self, "must be an object")),
         };
-        let path = match segment {
-            Segment::Field(name) => self.path.field(&name),
-            Segment::Key(key) => self.path.key(&key),
-            Segment::Index(index) => self.path.index(index),
-        };
-        Ok(Self { value: value.filter(|value| !value.is_null()), path })
+        Ok(Self { value: value.filter(|value| !value.is_null()), path: self.path.with(segment) })
     }
 }
 
@@ -222,7 +236,7 @@ mod tests {
         let object = json!({ "spec": null, "metadata": { "labels": { "a": null } } });
         let root = Node::root(&object);
         assert!(root.dig("spec.replicas").unwrap().is_absent());
-        assert_eq!(root.dig("metadata.labels").unwrap().string_map().unwrap(), BTreeMap::from([("a", "")]));
+        assert_eq!(root.dig("metadata.labels").unwrap().string_map().unwrap(), [("a", "")]);
         assert!(Node::root(&Value::Null).is_absent());
     }
 

@@ -1,6 +1,9 @@
 //! A place inside an object, written as Kubernetes writes it or as a JSON Pointer.
 
+use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
+use std::hash::{Hash, Hasher};
+use std::rc::Rc;
 
 /// One step from a value to a value inside it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,8 +21,42 @@ pub enum Segment {
 /// [`fmt::Display`] writes it as the API server does in its own errors (`spec.containers[0].image`,
 /// see `Path.String` in `k8s.io/apimachinery/pkg/util/validation/field`); [`Path::pointer`] writes it as a
 /// JSON Pointer (RFC 6901), which is what machines read.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Path(Vec<Segment>);
+///
+/// Paths share their beginnings, so that going one step further costs one small allocation however deep it is.
+#[derive(Debug, Clone, Default)]
+pub struct Path(Option<Rc<Step>>);
+
+#[derive(Debug)]
+struct Step {
+    before: Path,
+    segment: Segment,
+}
+
+impl PartialEq for Path {
+    fn eq(&self, other: &Self) -> bool {
+        self.segments() == other.segments()
+    }
+}
+
+impl Eq for Path {}
+
+impl PartialOrd for Path {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Path {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.segments().cmp(&other.segments())
+    }
+}
+
+impl Hash for Path {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.segments().hash(state);
+    }
+}
 
 impl Path {
     /// The object itself.
@@ -29,9 +66,7 @@ impl Path {
 
     /// The path of fields in `dotted`, such as `spec.template.spec`. Empty text is the object itself.
     pub fn fields(dotted: &str) -> Self {
-        Self(
-            dotted.split('.').filter(|field| !field.is_empty()).map(|field| Segment::Field(field.to_owned())).collect(),
-        )
+        dotted.split('.').filter(|field| !field.is_empty()).fold(Self::root(), |path, field| path.field(field))
     }
 
     /// This place's field `name`.
@@ -55,23 +90,40 @@ impl Path {
     /// `other`, read as starting at this place.
     #[must_use]
     pub fn join(&self, other: &Self) -> Self {
-        Self(self.0.iter().chain(&other.0).cloned().collect())
+        other.segments().into_iter().fold(self.clone(), |path, segment| path.with(segment.clone()))
     }
 
     /// The steps from the object to this place.
-    pub fn segments(&self) -> &[Segment] {
-        &self.0
+    pub fn segments(&self) -> Vec<&Segment> {
+        let mut segments = Vec::new();
+        let mut path = self;
+        while let Some(step) = &path.0 {
+            segments.push(&step.segment);
+            path = &step.before;
+        }
+        segments.reverse();
+        segments
+    }
+
+    /// The last step, and the place that it starts from; `None` for the object itself.
+    pub fn split_last(&self) -> Option<(&Self, &Segment)> {
+        self.0.as_ref().map(|step| (&step.before, &step.segment))
+    }
+
+    /// Whether this is `other` or a place inside it.
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.segments().starts_with(&other.segments())
     }
 
     /// Whether this is the object itself.
     pub fn is_root(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// This place as a JSON Pointer: `/spec/containers/0/image`; empty for the object itself.
     pub fn pointer(&self) -> String {
         let mut pointer = String::new();
-        for segment in &self.0 {
+        for segment in self.segments() {
             pointer.push('/');
             match segment {
                 Segment::Field(name) | Segment::Key(name) => {
@@ -84,20 +136,17 @@ impl Path {
         pointer
     }
 
-    fn with(&self, segment: Segment) -> Self {
-        let mut segments = Vec::with_capacity(self.0.len() + 1);
-        segments.extend_from_slice(&self.0);
-        segments.push(segment);
-        Self(segments)
+    pub(crate) fn with(&self, segment: Segment) -> Self {
+        Self(Some(Rc::new(Step { before: self.clone(), segment })))
     }
 }
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
+        if self.is_root() {
             return f.write_str("<object>");
         }
-        for (position, segment) in self.0.iter().enumerate() {
+        for (position, segment) in self.segments().into_iter().enumerate() {
             match segment {
                 Segment::Field(name) if position == 0 => f.write_str(name)?,
                 Segment::Field(name) => write!(f, ".{name}")?,

@@ -3,9 +3,8 @@
 //! The source is `LabelSelectorAsSelector` in `k8s.io/apimachinery/pkg/apis/meta/v1/helpers.go` and
 //! `Requirement.Matches` in `k8s.io/apimachinery/pkg/labels/selector.go`.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use crate::node::{Malformed, Node};
+use crate::texts::{TextMap, Texts};
 
 /// What can be said of a pod whose labels are only partly known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +47,9 @@ enum Known<'a> {
 /// A pod's labels, as far as they are known before the pod exists.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Labels {
-    known: BTreeMap<String, String>,
-    some_value: BTreeSet<String>,
-    perhaps: BTreeSet<String>,
+    known: TextMap,
+    some_value: Vec<String>,
+    perhaps: Vec<String>,
 }
 
 impl Labels {
@@ -64,35 +63,38 @@ impl Labels {
 
     /// The label `key` has `value`.
     pub fn set(&mut self, key: &str, value: impl Into<String>) {
-        self.some_value.remove(key);
-        self.perhaps.remove(key);
-        self.known.insert(key.to_owned(), value.into());
+        self.forget(key);
+        self.known.insert(key, value.into());
     }
 
     /// The label `key` is there, with a value that nobody knows yet.
     pub fn set_unknown(&mut self, key: &str) {
-        self.known.remove(key);
-        self.perhaps.remove(key);
-        self.some_value.insert(key.to_owned());
+        self.forget(key);
+        self.some_value.push(key.to_owned());
     }
 
     /// The label `key` may or may not be there.
     pub fn set_perhaps(&mut self, key: &str) {
+        self.forget(key);
+        self.perhaps.push(key.to_owned());
+    }
+
+    fn forget(&mut self, key: &str) {
         self.known.remove(key);
-        self.some_value.remove(key);
-        self.perhaps.insert(key.to_owned());
+        self.some_value.retain(|own| own != key);
+        self.perhaps.retain(|own| own != key);
     }
 
     /// The value of `key`, where it is known.
     pub fn value(&self, key: &str) -> Option<&str> {
-        self.known.get(key).map(String::as_str)
+        self.known.get(key)
     }
 
     fn get(&self, key: &str) -> Known<'_> {
         match self.known.get(key) {
             Some(value) => Known::Value(value),
-            None if self.some_value.contains(key) => Known::SomeValue,
-            None if self.perhaps.contains(key) => Known::Perhaps,
+            None if self.some_value.iter().any(|own| own == key) => Known::SomeValue,
+            None if self.perhaps.iter().any(|own| own == key) => Known::Perhaps,
             None => Known::Absent,
         }
     }
@@ -119,13 +121,13 @@ pub struct Requirement {
     /// How it is compared.
     pub operator: Operator,
     /// What with; empty for `Exists` and `DoesNotExist`.
-    pub values: BTreeSet<String>,
+    pub values: Texts,
 }
 
 impl Requirement {
     /// The label `key` must have the value `value`.
     pub fn equals(key: &str, value: &str) -> Self {
-        Self { key: key.to_owned(), operator: Operator::In, values: BTreeSet::from([value.to_owned()]) }
+        Self { key: key.to_owned(), operator: Operator::In, values: Texts::one(value) }
     }
 
     /// The label `key` must be absent or have another value than `value`.
@@ -137,10 +139,10 @@ impl Requirement {
         match (self.operator, labels.get(&self.key)) {
             (Operator::In, Known::Value(value)) => Answer::of(self.values.contains(value)),
             (Operator::NotIn, Known::Value(value)) => Answer::of(!self.values.contains(value)),
-            (Operator::In | Operator::Exists, Known::Absent) => Answer::No,
-            (Operator::NotIn | Operator::DoesNotExist, Known::Absent) => Answer::Yes,
-            (Operator::Exists, Known::Value(_) | Known::SomeValue) => Answer::Yes,
-            (Operator::DoesNotExist, Known::Value(_) | Known::SomeValue) => Answer::No,
+            (Operator::In | Operator::Exists, Known::Absent)
+            | (Operator::DoesNotExist, Known::Value(_) | Known::SomeValue) => Answer::No,
+            (Operator::NotIn | Operator::DoesNotExist, Known::Absent)
+            | (Operator::Exists, Known::Value(_) | Known::SomeValue) => Answer::Yes,
             (_, Known::SomeValue | Known::Perhaps) => Answer::Unknown,
         }
     }
@@ -234,26 +236,23 @@ impl Selector {
 fn proves(mine: &[Requirement], wanted: &Requirement) -> bool {
     let on_key = || mine.iter().filter(|requirement| requirement.key == wanted.key);
     // The values that the label can still have, where some condition bounds them.
-    let mut possible: Option<BTreeSet<&String>> = None;
-    for requirement in on_key().filter(|requirement| requirement.operator == Operator::In) {
-        possible = Some(match possible {
-            None => requirement.values.iter().collect(),
-            Some(values) => values.into_iter().filter(|value| requirement.values.contains(*value)).collect(),
-        });
-    }
+    let in_all = |value: &&String| {
+        on_key().all(|requirement| requirement.operator != Operator::In || requirement.values.contains(value))
+    };
     let excluded = |value: &String| {
         on_key().any(|requirement| requirement.operator == Operator::NotIn && requirement.values.contains(value))
     };
-    let possible: Option<BTreeSet<&String>> =
-        possible.map(|values| values.into_iter().filter(|value| !excluded(value)).collect());
+    let possible: Option<Vec<&String>> = on_key()
+        .find(|requirement| requirement.operator == Operator::In)
+        .map(|first| first.values.iter().filter(in_all).filter(|value| !excluded(value)).collect());
     let absent = on_key().any(|requirement| requirement.operator == Operator::DoesNotExist);
     match wanted.operator {
-        Operator::In => possible.is_some_and(|values| values.iter().all(|value| wanted.values.contains(*value))),
+        Operator::In => possible.is_some_and(|values| values.iter().all(|value| wanted.values.contains(value))),
         Operator::Exists => possible.is_some() || on_key().any(|requirement| requirement.operator == Operator::Exists),
         Operator::DoesNotExist => absent,
         Operator::NotIn => {
             absent
-                || possible.is_some_and(|values| values.iter().all(|value| !wanted.values.contains(*value)))
+                || possible.is_some_and(|values| values.iter().all(|value| !wanted.values.contains(value)))
                 || wanted.values.iter().all(excluded)
         }
     }
@@ -282,14 +281,13 @@ fn read_expression(node: &Node<'_>) -> Result<Requirement, Malformed> {
         }
         _ => {}
     }
-    let values = values
-        .iter()
-        .map(|value| {
-            let text = value.string()?.unwrap_or_default();
-            check_value(text, || Ok(value.clone()))?;
-            Ok(text.to_owned())
-        })
-        .collect::<Result<_, Malformed>>()?;
+    let mut texts = Vec::new();
+    for value in values {
+        let text = value.string()?.unwrap_or_default();
+        check_value(text, || Ok(value.clone()))?;
+        texts.push(text.to_owned());
+    }
+    let values = Texts::new(texts);
     Ok(Requirement { key: key.to_owned(), operator, values })
 }
 

@@ -1,11 +1,10 @@
 //! Why the members are not kept apart, for a person who has to mend it.
 
-use std::collections::BTreeMap;
-
 use policy::quorum::majority;
 use policy::{Finding, Problem};
 use serde_json::Value;
 use workload::selector::{Answer, Operator, Requirement};
+use workload::texts::TextMap;
 use workload::{Malformed, Node};
 
 use crate::members::Sight;
@@ -288,7 +287,7 @@ impl Ensemble<'_, '_> {
     /// This UPDATE changes a label that the members are kept apart by.
     pub(crate) fn unseen_by_update(
         &self,
-        old: &BTreeMap<String, String>,
+        old: &TextMap,
         separators: &[&Sight<'_>],
     ) -> Result<Option<Finding>, Malformed> {
         let new = self.placement.members.labels();

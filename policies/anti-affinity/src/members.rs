@@ -1,9 +1,8 @@
 //! The members of a set, and which of them a separator sees.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use workload::member::{Group, POD_INDEX, POD_NAME, REVISION, Set};
 use workload::selector::{Answer, Labels, Requirement, Selector};
+use workload::texts::{TextMap, Texts};
 use workload::{Malformed, Node};
 
 /// The label that every namespace has, with its own name: `NamespaceLabelName` in `k8s.io/api/core/v1/types.go`.
@@ -93,13 +92,13 @@ impl<'a> Sight<'a> {
 
     /// What the author wrote of the selector, whatever the values of the pod's labels; in an order of its own.
     pub(crate) fn written(&self) -> Vec<&Requirement> {
-        let mut written: Vec<_> = self
-            .selector
-            .requirements()
-            .iter()
-            .filter(|requirement| !self.merged.contains(&requirement.key.as_str()))
-            .collect();
-        written.sort_unstable();
+        let mut written: Vec<&Requirement> = Vec::new();
+        for requirement in self.selector.requirements() {
+            if !self.merged.contains(&requirement.key.as_str()) {
+                let later = written.iter().position(|other| *other > requirement).unwrap_or(written.len());
+                written.insert(later, requirement);
+            }
+        }
         written
     }
 
@@ -166,7 +165,7 @@ impl Members {
     }
 
     /// The labels that the template gives to all of them.
-    pub(crate) fn labels(&self) -> &BTreeMap<String, String> {
+    pub(crate) fn labels(&self) -> &TextMap {
         &self.0.labels
     }
 
@@ -195,14 +194,11 @@ impl Members {
     fn groups(&self, sights: &[&Sight<'_>]) -> Vec<Group> {
         let selectors: Vec<&Selector> =
             sights.iter().filter(|sight| !sight.too_long).map(|sight| &sight.selector).collect();
-        let keys: BTreeSet<&str> = selectors
-            .iter()
-            .flat_map(|selector| selector.requirements())
-            .map(|requirement| requirement.key.as_str())
-            .collect();
+        let keys = selectors.iter().flat_map(|selector| selector.requirements()).map(|requirement| requirement.key.clone());
+        let keys = Texts::new(keys.collect());
         // Every group gets a copy of the labels: only of those that somebody asks for. No value of a selector is longer
         // than 63 characters, so that what is cut off makes no difference.
-        let labels = self.0.labels.iter().filter(|(key, _)| keys.contains(key.as_str()));
+        let labels = self.0.labels.iter().filter(|(key, _)| keys.contains(key));
         let labels = labels.map(|(key, value)| (key.clone(), value.chars().take(64).collect())).collect();
         Set { labels, name: self.0.name.clone(), selector: Selector::nothing(), ..self.0 }.groups(&selectors)
     }

@@ -91,7 +91,7 @@ impl AntiAffinity {
     fn pin<'a>(&self, ensemble: &Ensemble<'_, 'a>) -> Result<Option<Node<'a>>, Malformed> {
         let placement = ensemble.placement;
         let labels = placement.pod.get("nodeSelector")?;
-        if let Some(key) = labels.string_map()?.into_keys().find(|key| self.is_within_a_zone(key)) {
+        if let Some(key) = labels.string_map()?.into_iter().map(|(key, _)| key).find(|key| self.is_within_a_zone(key)) {
             return Ok(Some(labels.entry(key)?));
         }
         let required = placement.pod.dig("affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution")?;

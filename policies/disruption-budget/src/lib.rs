@@ -136,7 +136,6 @@ impl Namespace {
                 Err(_) => namespace.is_incomplete = true,
             }
         }
-        namespace.budgets.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(namespace)
     }
 
@@ -191,17 +190,18 @@ impl<'a> Ensemble<'a> {
         let sets = namespace.ensemble(member);
         let members = sets.iter().map(|set| set.replicas).sum();
         let all = namespace.sets();
-        let budgets: Vec<Covering<'_>> = namespace
-            .budgets
-            .iter()
-            .filter_map(|budget| {
-                let (pods, undecided) = sets.iter().fold((0, 0), |(pods, undecided), set| {
-                    let (sure, open) = set.count(&budget.selector);
-                    (pods + sure, undecided + open)
-                });
-                (pods + undecided > 0).then(|| Covering { budget, coverage: budget.coverage(&all), pods, undecided })
-            })
-            .collect();
+        let mut budgets: Vec<Covering<'_>> = Vec::new();
+        for budget in &namespace.budgets {
+            let (pods, undecided) = sets.iter().fold((0, 0), |(pods, undecided), set| {
+                let (sure, open) = set.count(&budget.selector);
+                (pods + sure, undecided + open)
+            });
+            if pods + undecided > 0 {
+                // By name, so that the same two budgets are told from whichever side is judged.
+                let later = budgets.iter().position(|other| other.budget.name > budget.name).unwrap_or(budgets.len());
+                budgets.insert(later, Covering { budget, coverage: budget.coverage(&all), pods, undecided });
+            }
+        }
         let selectors: Vec<_> = budgets.iter().map(|covering| &covering.budget.selector).collect();
         let (mut uncovered, mut overlap) = (0, None);
         for group in sets.iter().flat_map(|set| set.groups(&selectors)) {
