@@ -3,7 +3,7 @@
 use policy::lookup::{AUTOSCALERS, Object};
 use policy::quorum::{majority, tolerance};
 use policy::{
-    Fault, Finding, Level, LookupError, Operation, Policy, Problem, Quorum, Request, Review, SettingsError, Target,
+    Fault, Finding, Level, Operation, Policy, Problem, Quorum, Request, Review, SettingsError, Target,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -195,7 +195,7 @@ impl OddReplicas {
             return Ok(findings);
         }
         // Asked only where something is wrong: every look-up of another kind is a watch that stays open.
-        count.autoscaled = is_autoscaled(review, &set.name)?;
+        count.autoscaled = is_autoscaled(review, &set.name);
         let mut findings = self.judge_count(&count);
         if count.autoscaled && set.replicas == 1 {
             // The count was left out for the autoscaler, whose bounds are judged with the autoscaler itself.
@@ -425,18 +425,14 @@ fn target_set<'a>(spec: &Node<'a>) -> Result<Option<&'a str>, Malformed> {
     Ok(if is_set { target.get("name")?.string()? } else { None })
 }
 
-/// Whether an autoscaler sets the count of the set `name`.
-fn is_autoscaled(review: &Review<'_>, name: &str) -> Result<bool, LookupError> {
+/// Whether an autoscaler is known to set the count of the set `name`.
+fn is_autoscaled(review: &Review<'_>, name: &str) -> bool {
     let targets = |autoscaler: &Object| {
         let object = Node::root(autoscaler.value());
         object.get("spec").and_then(|spec| target_set(&spec)).is_ok_and(|target| target == Some(name))
     };
-    match review.cluster.list(&AUTOSCALERS) {
-        Ok(autoscalers) => Ok(autoscalers.iter().any(targets)),
-        // Nothing hangs on it but the advice, so that a server without this grant judges the count as it stands.
-        Err(LookupError::NotGranted { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
+    // Nothing hangs on it but the advice: where the cluster cannot be asked, the count is judged as it stands.
+    review.cluster.list(&AUTOSCALERS).is_ok_and(|autoscalers| autoscalers.iter().any(targets))
 }
 
 fn at_most(count: i64) -> String {
