@@ -1,16 +1,16 @@
 //! The check: manifests in, findings out.
 //!
-//! Inputs are read and taken apart in parallel; all their objects together are the cluster that policies look things up in; then
-//! each object is judged by every policy that wants to see its creation, again in parallel. The report does not depend on
-//! which thread was faster.
+//! Inputs are read and taken apart in parallel; all their objects together are the cluster that policies look things up in; then,
+//! namespace by namespace and again in parallel, each object is judged by every policy that wants to see its creation. The
+//! report does not depend on which thread was faster.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use cluster::resources::{Identity, removed, split_api_version};
+use cluster::resources::removed;
 use cluster::rules::Matched;
-use cluster::{AdmissionRequest, Cluster, DEFAULT_NAMESPACE, ObjectError, Requests, Resources};
+use cluster::{AdmissionRequest, ObjectError, Requests};
 use rayon::prelude::*;
 use serde_json::Value;
 
@@ -19,6 +19,7 @@ use crate::engine::{Fault, Host, Limit};
 use crate::finding::{CHECKER, Finding, Level, Note, NoteKind, ObjectRef, Place, Problem, Report, Summary};
 use crate::input::Input;
 use crate::policies::{Policy, explain};
+use crate::world::{Object, View, World, key};
 
 /// The code of the finding that the checker makes itself.
 pub const REMOVED_API_VERSION: &str = "removed-api-version";
@@ -41,32 +42,31 @@ impl Checker {
 
     /// Checks all objects of the inputs, together.
     pub fn check(&self, inputs: &[Input]) -> Report {
-        let mut files: Vec<Loaded> = inputs.par_iter().map(load).collect();
-        let mut run = Run { files: files.iter().map(|file| Arc::clone(&file.name)).collect(), ..Run::default() };
+        let files: Vec<Loaded> = inputs.par_iter().enumerate().map(|(position, input)| load(position, input)).collect();
+        let mut run = Run::default();
         let mut objects = Vec::with_capacity(files.iter().map(|file| file.objects.len()).sum());
-        for (input, file) in files.iter_mut().enumerate() {
+        for (input, mut file) in files.into_iter().enumerate() {
+            run.files.push(file.name);
             run.summary.files += usize::from(file.counts);
-            run.problems.extend(file.problems.drain(..).map(|problem| (input, problem)));
-            run.notes.extend(file.notes.drain(..).map(|note| (input, note)));
-            objects.extend(file.objects.drain(..).map(|(value, place)| Object { input, value, place }));
+            run.problems.extend(file.problems.into_iter().map(|problem| (input, problem)));
+            run.notes.extend(file.notes.into_iter().map(|note| (input, note)));
+            objects.append(&mut file.objects);
         }
-        drop(files);
+        run.summary.objects = objects.len();
 
-        let cluster = Arc::new(Cluster::new(objects.iter().map(|object| Arc::clone(&object.value))));
+        let world = Arc::new(World::new(objects));
         let mut check = Check {
             checker: self,
-            hosts: self.policies.iter().map(|policy| policy.host(&cluster)).collect(),
             timeouts: self.policies.iter().map(|_| AtomicUsize::new(0)).collect(),
             unasked: self.policies.iter().map(|_| AtomicUsize::new(0)).collect(),
-            cluster: &cluster,
-            objects: &objects,
+            world: &world,
             run,
         };
-        check.refused();
-        let readable = check.readable();
-        check.run.summary.objects = readable.len();
         check.duplicates();
-        let judged: Vec<Judged> = readable.into_par_iter().map(|position| check.judge(position)).collect();
+        let namespaces: Vec<&String> = world.namespaces.keys().collect();
+        let mut judged: Vec<Judged> =
+            namespaces.into_par_iter().flat_map_iter(|namespace| check.judge_namespace(namespace)).collect();
+        judged.sort_unstable_by_key(|judged| judged.position);
         check.gather(judged);
         check.run.finish()
     }
@@ -75,14 +75,14 @@ impl Checker {
 /// An input, taken apart.
 struct Loaded {
     name: Arc<str>,
-    objects: Vec<(Arc<Value>, manifest::Place)>,
+    objects: Vec<Object>,
     problems: Vec<Problem>,
     notes: Vec<Note>,
     /// Whether it is one of the files that were checked.
     counts: bool,
 }
 
-fn load(input: &Input) -> Loaded {
+fn load(position: usize, input: &Input) -> Loaded {
     let name: Arc<str> = Arc::from(input.name.as_str());
     let mut loaded =
         Loaded { name: Arc::clone(&name), objects: Vec::new(), problems: Vec::new(), notes: Vec::new(), counts: true };
@@ -95,12 +95,21 @@ fn load(input: &Input) -> Loaded {
         }
     };
     let mut foreign = Vec::new();
+    let mut refused = Vec::new();
     let problems = manifest::parse_each(&input.name, &bytes, |document| {
         let (value, place) = document.into_parts();
-        if is_foreign(&value) { foreign.push(place) } else { loaded.objects.push((Arc::new(value), place)) }
+        if is_foreign(&value) {
+            foreign.push(place);
+            return;
+        }
+        match Object::new(position, &value, place.clone()) {
+            Ok(object) => loaded.objects.push(object),
+            Err(error) => refused.push(not_an_object(&name, &place, &error)),
+        }
     });
 
-    if loaded.objects.is_empty() && problems.is_empty() && foreign.is_empty() {
+    let none = loaded.objects.is_empty() && refused.is_empty();
+    if none && problems.is_empty() && foreign.is_empty() {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             let message = "the file is empty: there is nothing to check".to_owned();
             loaded.problems.push(Problem { place: Some(Place::whole(&name)), message });
@@ -112,7 +121,7 @@ fn load(input: &Input) -> Loaded {
     // A folder may hold other YAML: the values of a chart, the workflows of a CI. What could not be read there and never says
     // `apiVersion` is none of our business either; but something must have been read of it, or who knows what it is.
     let never_says_it = || foreign.first().is_some_and(|place| !place.source().text().contains("apiVersion"));
-    if input.found && loaded.objects.is_empty() && !foreign.is_empty() && (problems.is_empty() || never_says_it()) {
+    if input.found && none && !foreign.is_empty() && (problems.is_empty() || never_says_it()) {
         loaded.counts = false;
         loaded.notes.push(skipped(&name, "passed over: no document in it has an apiVersion"));
         return loaded;
@@ -123,6 +132,7 @@ fn load(input: &Input) -> Loaded {
             message: problem.message.clone(),
         }),
     );
+    loaded.problems.append(&mut refused);
     for place in foreign {
         let message = "not a Kubernetes object: it has no apiVersion and kind".to_owned();
         loaded.problems.push(Problem { place: Some(Place::of_field(&name, &place, "")), message });
@@ -140,11 +150,16 @@ fn is_foreign(value: &Value) -> bool {
     !has("apiVersion") && !(has("kind") && has("metadata"))
 }
 
-/// An object of an input.
-struct Object {
-    input: usize,
-    value: Arc<Value>,
-    place: manifest::Place,
+/// What tries to be an object and cannot be one.
+fn not_an_object(name: &Arc<str>, place: &manifest::Place, error: &ObjectError) -> Problem {
+    let (pointer, message) = match error {
+        ObjectError::WrongType { field, .. } => {
+            (format!("/{}", field.replace('.', "/")), format!("not a Kubernetes object: {error}"))
+        }
+        ObjectError::Missing { .. } => (String::new(), format!("not a Kubernetes object: {error}")),
+        error => (String::new(), error.to_string()),
+    };
+    Problem { place: Some(Place::of_field(name, place, &pointer)), message }
 }
 
 /// What came of one object.
@@ -154,6 +169,12 @@ struct Judged {
     told: Vec<(Option<usize>, Told)>,
     problems: Vec<String>,
     notes: Vec<String>,
+}
+
+impl Judged {
+    fn is_empty(&self) -> bool {
+        self.told.is_empty() && self.problems.is_empty() && self.notes.is_empty()
+    }
 }
 
 /// What is known so far, each with the position of its input.
@@ -196,77 +217,44 @@ impl Run {
 
 struct Check<'a> {
     checker: &'a Checker,
-    hosts: Vec<Arc<dyn Host>>,
     timeouts: Vec<AtomicUsize>,
     /// How many objects a policy was not asked about.
     unasked: Vec<AtomicUsize>,
-    cluster: &'a Cluster,
-    objects: &'a [Object],
+    world: &'a Arc<World>,
     run: Run,
 }
 
 impl Check<'_> {
-    /// What cannot be an object, though it tries to be one.
-    fn refused(&mut self) {
-        for refused in self.cluster.refused() {
-            let object = &self.objects[refused.position];
-            let (path, message) = match &refused.error {
-                ObjectError::Missing { field } => ("", format!("not a Kubernetes object: {field}: Required value")),
-                ObjectError::WrongType { field, .. } => (*field, format!("not a Kubernetes object: {}", refused.error)),
-                error => ("", error.to_string()),
-            };
-            let pointer = if path.is_empty() { String::new() } else { format!("/{}", path.replace('.', "/")) };
-            let place = self.place(object, &pointer);
-            self.run.problems.push((object.input, Problem { place: Some(place), message }));
-        }
-    }
-
-    fn readable(&self) -> Vec<usize> {
-        let mut refused = self.cluster.refused().iter().map(|refused| refused.position).peekable();
-        (0..self.objects.len()).filter(|position| refused.next_if_eq(position).is_none()).collect()
-    }
-
     /// Objects that are defined more than once are each judged; look-ups see the last. That is what overlays for several
     /// clusters in one folder look like, and so no problem.
     fn duplicates(&mut self) {
-        let replaced = self.cluster.replaced();
-        if replaced.is_empty() {
-            return;
-        }
-        let last = self.index();
-        for position in replaced {
-            let object = &self.objects[*position];
-            let Some(identity) = self.identity(object) else { continue };
-            let Some(by) = last.get(&key(&identity)).map(|by| &self.objects[*by]) else { continue };
+        for (object, by) in self.world.replaced() {
             let place = self.place(by, "");
             let line = place.line.unwrap_or_default();
             let message = format!("defined again in {}:{line}, which is the one that look-ups see", place.file);
-            let place = self.place(object, "");
-            let note = Note { kind: NoteKind::Duplicate, place, object: Some(identity), message };
-            self.run.notes.push((object.input, note));
+            let (place, about) = (self.place(object, ""), Some(object.identity.clone()));
+            self.run.notes.push((object.input, Note { kind: NoteKind::Duplicate, place, object: about, message }));
         }
-    }
-
-    /// The objects by identity; of namesakes the last.
-    fn index(&self) -> HashMap<String, usize> {
-        let identities = self.objects.iter().map(|object| self.identity(object));
-        identities.enumerate().filter_map(|(position, identity)| Some((key(&identity?), position))).collect()
-    }
-
-    fn identity(&self, object: &Object) -> Option<ObjectRef> {
-        identity(self.cluster.resources(), &object.value)
     }
 
     fn place(&self, object: &Object, pointer: &str) -> Place {
         Place::of_field(&self.run.files[object.input], &object.place, pointer)
     }
 
+    /// Judges the objects of a namespace; gives those of which there is something to say.
+    fn judge_namespace(&self, namespace: &str) -> Vec<Judged> {
+        let (view, objects) = View::of(self.world, namespace);
+        let view = Arc::new(view);
+        let hosts: Vec<Arc<dyn Host>> = self.checker.policies.iter().map(|policy| policy.host(&view)).collect();
+        let judged = objects.into_par_iter().map(|(position, value)| self.judge(position, &value, &hosts));
+        judged.filter(|judged| !judged.is_empty()).collect()
+    }
+
     /// Asks every policy that wants to see the creation of the object.
-    fn judge(&self, position: usize) -> Judged {
+    fn judge(&self, position: usize, value: &Value, hosts: &[Arc<dyn Host>]) -> Judged {
         let mut judged = Judged { position, told: Vec::new(), problems: Vec::new(), notes: Vec::new() };
-        let value = &*self.objects[position].value;
         judged.told.extend(removed_api_version(value).map(|told| (None, told)));
-        let resources = self.cluster.resources();
+        let resources = &self.world.resources;
         let requests = Requests::new(resources);
         let request = match requests.create(value) {
             Ok(request) => request,
@@ -283,19 +271,20 @@ impl Check<'_> {
                 self.unasked[index].fetch_add(1, Ordering::Relaxed);
                 continue;
             }
-            let known = written.iter().position(|(version, _)| *version == matched);
-            let at = match known.map_or_else(|| write(&requests, &request, value, &matched).map(Err), |at| Ok(Ok(at))) {
-                Ok(Ok(at)) => at,
-                Ok(Err(bytes)) => {
-                    written.push((matched, bytes));
-                    written.len() - 1
-                }
-                Err(error) => {
-                    judged.problems.push(format!("policy \"{}\" did not judge this: {error}", policy.name()));
-                    continue;
-                }
+            let at = match written.iter().position(|(version, _)| *version == matched) {
+                Some(at) => at,
+                None => match write(&requests, &request, value, &matched) {
+                    Ok(bytes) => {
+                        written.push((matched, bytes));
+                        written.len() - 1
+                    }
+                    Err(error) => {
+                        judged.problems.push(format!("policy \"{}\" did not judge this: {error}", policy.name()));
+                        continue;
+                    }
+                },
             };
-            match policy.validate(&written[at].1, &self.hosts[index]) {
+            match policy.validate(&written[at].1, &hosts[index]) {
                 Ok(answer) => {
                     let (told, notes) = answer::read(answer);
                     judged.told.extend(told.into_iter().map(|told| (Some(index), told)));
@@ -318,14 +307,11 @@ impl Check<'_> {
 
     /// Puts together what came of all objects: places, and each fact once.
     fn gather(&mut self, judged: Vec<Judged>) {
-        let mut index = None;
+        let objects = &self.world.objects;
         let mut known: HashMap<Fact, usize> = HashMap::new();
         for Judged { position, told, problems, notes } in judged {
-            if told.is_empty() && problems.is_empty() && notes.is_empty() {
-                continue;
-            }
-            let object = &self.objects[position];
-            let Some(identity) = self.identity(object) else { continue };
+            let object = &objects[position];
+            let identity = &object.identity;
             for text in problems {
                 let message = format!("{}: {text}", identity.spoken());
                 let problem = Problem { place: Some(self.place(object, "")), message };
@@ -340,18 +326,15 @@ impl Check<'_> {
                 let (target, about) = match &told.object {
                     None => (Some(position), identity.clone()),
                     Some(other) => {
-                        let wanted = key(&other.into());
-                        if wanted == key(&identity) {
-                            (Some(position), identity.clone())
-                        } else {
-                            let at = index.get_or_insert_with(|| self.index()).get(&wanted).copied();
-                            let found = at.and_then(|at| self.identity(&self.objects[at]));
-                            (at, found.unwrap_or_else(|| other.into()))
-                        }
+                        let other = ObjectRef::from(other);
+                        // Of namesakes the judged one is meant; else the one that look-ups see.
+                        let judged = (key(&other) == key(identity)).then_some(position);
+                        let target = judged.or_else(|| self.world.find(&other));
+                        (target, target.map_or(other, |at| objects[at].identity.clone()))
                     }
                 };
                 let (place, input) = match target {
-                    Some(at) => (self.place(&self.objects[at], &told.path), self.objects[at].input),
+                    Some(at) => (self.place(&objects[at], &told.path), objects[at].input),
                     None => (self.place(object, ""), object.input),
                 };
                 let name = policy.map_or(&self.checker.checker, |index| self.checker.policies[index].name());
@@ -419,27 +402,10 @@ fn write(
     request: &AdmissionRequest<'_>,
     value: &Value,
     matched: &Matched,
-) -> Result<Vec<u8>, String> {
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    match matched {
-        Matched::AsSent => serde_json::to_vec(request),
-        Matched::As(version) => {
-            let requests = requests.clone().sent_as(version.clone());
-            serde_json::to_vec(&requests.create(value).map_err(|error| text(&error))?)
-        }
-    }
-    .map_err(|error| text(&error))
-}
-
-/// What an object is called, if it can be read.
-fn identity(resources: &Resources, value: &Value) -> Option<ObjectRef> {
-    let identity = Identity::of(value).ok()?;
-    let namespaced = resources.resolve(identity.api_version, identity.kind, identity.namespace.is_some()).namespaced;
-    Some(ObjectRef {
-        api_version: identity.api_version.to_owned(),
-        kind: identity.kind.to_owned(),
-        namespace: namespaced.then(|| identity.namespace.unwrap_or(DEFAULT_NAMESPACE).to_owned()),
-        name: identity.name.map(str::to_owned),
+) -> anyhow::Result<Vec<u8>> {
+    Ok(match matched {
+        Matched::AsSent => serde_json::to_vec(request)?,
+        Matched::As(version) => serde_json::to_vec(&requests.clone().sent_as(version.clone()).create(value)?)?,
     })
 }
 
@@ -453,14 +419,6 @@ impl From<&ToldObject> for ObjectRef {
             name: text(&told.name),
         }
     }
-}
-
-/// The same for all API versions of one object: what is written in a removed one is kept in its replacement's group.
-fn key(object: &ObjectRef) -> String {
-    let replacement = removed(&object.api_version, &object.kind).and_then(|removed| removed.replacement);
-    let (group, _) = split_api_version(replacement.unwrap_or(&object.api_version));
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    [group, &object.kind, &text(&object.namespace), &text(&object.name)].join("\0")
 }
 
 /// The checker's own finding: no Kubernetes of today would take the object at all.

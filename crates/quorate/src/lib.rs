@@ -27,6 +27,7 @@ mod finding;
 pub mod input;
 mod policies;
 pub mod report;
+mod world;
 
 pub use check::{Checker, REMOVED_API_VERSION};
 pub use finding::{CHECKER, Finding, Level, Note, NoteKind, ObjectRef, Place, Problem, Report, Summary, Verdict};

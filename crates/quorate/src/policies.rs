@@ -5,10 +5,11 @@ use std::sync::Arc;
 use annotate::{Operation, PolicyType};
 use cluster::grants::{ContextAwareResource, Grants};
 use cluster::rules::{Matcher, Rule};
-use cluster::{AdmissionRequest, Cluster, Resources};
+use cluster::{AdmissionRequest, Resources};
 use serde_json::{Map, Value};
 
 use crate::engine::{Engine, EngineError, Fault, Host, Limit, Module, ValidationResponse, builtins};
+use crate::world::{View, World};
 
 /// The annotation in a module's metadata that holds settings for offline checks, a JSON object: a policy can be stricter
 /// where it sees all objects at once.
@@ -93,7 +94,8 @@ impl Policy {
         let name = Arc::from(module.name());
         let policy = Self { name, module, settings, matcher, grants: Arc::new(grants) };
 
-        let answer = policy.module.validate_settings(&policy.settings, &policy.host(&Arc::new(Cluster::new([]))))?;
+        let (nowhere, _) = View::of(&Arc::new(World::default()), "");
+        let answer = policy.module.validate_settings(&policy.settings, &policy.host(&Arc::new(nowhere)))?;
         if !answer.valid {
             let reason = answer.message.unwrap_or_else(|| "it does not say why".to_owned());
             return Err(PolicyError::Settings { module: policy.name.to_string(), reason });
@@ -122,11 +124,6 @@ impl Policy {
         &self.name
     }
 
-    /// What it may look up.
-    pub fn grants(&self) -> &Grants {
-        &self.grants
-    }
-
     /// Whether it wants to see the request, and in which version.
     pub(crate) fn matches(
         &self,
@@ -137,8 +134,8 @@ impl Policy {
     }
 
     /// The cluster as this policy may see it.
-    pub fn host(&self, cluster: &Arc<Cluster>) -> Arc<dyn Host> {
-        Arc::new(PolicyHost { cluster: Arc::clone(cluster), grants: Arc::clone(&self.grants) })
+    pub(crate) fn host(&self, view: &Arc<View>) -> Arc<dyn Host> {
+        Arc::new(PolicyHost { view: Arc::clone(view), grants: Arc::clone(&self.grants) })
     }
 
     /// Asks it about a request, as JSON.
@@ -166,14 +163,15 @@ fn rule(rule: &annotate::Rule) -> Rule {
 
 /// Answers the calls of one policy.
 struct PolicyHost {
-    cluster: Arc<Cluster>,
+    view: Arc<View>,
     grants: Arc<Grants>,
 }
 
 impl Host for PolicyHost {
     fn call(&self, binding: &str, namespace: &str, operation: &str, payload: &[u8]) -> Result<Arc<[u8]>, String> {
         // What a policy logs is for who develops it; a report is made of its answer.
-        self.cluster
+        self.view
+            .cluster(namespace, operation, payload)
             .host_call(&self.grants, binding, namespace, operation, payload, &mut |_| {})
             .map_err(|error| error.to_string())
     }
