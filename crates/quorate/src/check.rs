@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cluster::resources::removed;
 use cluster::rules::Matched;
-use cluster::{AdmissionRequest, ObjectError, Requests};
+use cluster::{AdmissionRequest, DEFAULT_NAMESPACE, ObjectError, Requests};
 use rayon::prelude::*;
 use serde_json::Value;
 
@@ -338,7 +338,10 @@ impl Check<'_> {
                     None => (self.place(object, ""), object.input),
                 };
                 let name = policy.map_or(&self.checker.checker, |index| self.checker.policies[index].name());
-                let finding = finding(name, &told, about, place);
+                let mut finding = finding(name, &told, about, place);
+                if !object.names_namespace {
+                    leave_namespace_open(finding.creates.as_mut());
+                }
                 let fact = Fact {
                     policy,
                     code: told.code,
@@ -393,6 +396,16 @@ fn finding(policy: &Arc<str>, told: &Told, object: ObjectRef, place: Place) -> F
         advice: told.advice.clone(),
         patch: told.patch.clone().filter(|patch| patch.as_array().is_some_and(|edits| !edits.is_empty())),
         creates: told.creates.clone().filter(Value::is_object),
+    }
+}
+
+/// What belongs to an object without a namespace names none either: it is applied with the same `--namespace`.
+fn leave_namespace_open(created: Option<&mut Value>) {
+    let metadata = created.and_then(|object| object.get_mut("metadata")).and_then(Value::as_object_mut);
+    if let Some(metadata) =
+        metadata.filter(|metadata| metadata.get("namespace").is_some_and(|n| n == DEFAULT_NAMESPACE))
+    {
+        metadata.remove("namespace");
     }
 }
 

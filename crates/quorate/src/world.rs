@@ -24,6 +24,8 @@ pub(crate) struct Object {
     pub(crate) place: manifest::Place,
     /// What it is called. Its namespace is the one that it names until the [`World`] knows which kinds live in namespaces.
     pub(crate) identity: ObjectRef,
+    /// Whether it names a namespace, rather than leaving that to whoever applies it.
+    pub(crate) names_namespace: bool,
     /// The object.
     json: Box<[u8]>,
     /// Whether it defines other kinds.
@@ -41,7 +43,9 @@ impl Object {
             name: identity.name.map(str::to_owned),
         };
         let defines = identity.kind == "CustomResourceDefinition";
-        Ok(Self { input, place, identity, json: value.to_string().into_bytes().into_boxed_slice(), defines })
+        let names_namespace = identity.namespace.is_some();
+        let json = value.to_string().into_bytes().into_boxed_slice();
+        Ok(Self { input, place, identity, names_namespace, json, defines })
     }
 
     /// The object as a value. What was written is read back: only memory could fail.

@@ -228,6 +228,21 @@ fn what_a_policy_offers_to_mend_it_is_kept_and_shown() {
 }
 
 #[test]
+fn an_object_to_add_names_a_namespace_if_its_partner_does() {
+    let created = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "default"}});
+    let answer = with_findings(&json!([{"code": "c", "level": "error", "message": "m", "creates": created}]));
+    let namespace = |text: &str| {
+        let sets = metadata(&["apps"], &["v1"], &["statefulsets"]);
+        let report = check(vec![policy("p", &Guest::Answers(&answer), &sets)], text);
+        let finding = report.findings.iter().find(|finding| &*finding.policy == "p").unwrap();
+        finding.creates.as_ref().unwrap()["metadata"].get("namespace").cloned()
+    };
+    assert_eq!(namespace(BUNDLE), None);
+    let named = BUNDLE.replace("metadata:\n", "metadata:\n  namespace: default\n");
+    assert_eq!(namespace(&named), Some(json!("default")));
+}
+
+#[test]
 fn a_policy_sees_the_version_that_its_rules_name() {
     let report =
         check(vec![policy("p", &Guest::Echoes, &metadata(&["policy"], &["v1"], &["poddisruptionbudgets"]))], BUNDLE);
