@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::{Judge, run};
+
 /// A case cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaseError {
@@ -115,6 +117,19 @@ pub struct Case {
 }
 
 impl Case {
+    /// Asks `judge` what the case asks.
+    ///
+    /// # Errors
+    /// Everything that is not as the case says.
+    pub fn run(&self, judge: Judge<'_>) -> Result<(), String> {
+        run::run(self, judge)
+    }
+
+    /// Whether the cluster holds anything: other objects, or the one that is scaled.
+    pub fn has_world(&self) -> bool {
+        !self.others.is_empty() || self.header.scale.is_some()
+    }
+
     /// Reads one case file.
     ///
     /// # Errors

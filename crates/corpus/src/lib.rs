@@ -29,7 +29,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub use case::{Case, CaseError, Expect};
+pub use case::{Case, CaseError, Expect, Header, Scale};
 pub use run::Outcome;
 pub use world::World;
 
@@ -64,7 +64,7 @@ pub fn check_with(policy: &str, judge: Judge<'_>) {
     };
     let mut failures = String::new();
     for case in &cases {
-        if let Err(failure) = run::run(case, judge) {
+        if let Err(failure) = case.run(judge) {
             // Writing to a String cannot fail.
             let _ = write!(failures, "\n{}\n{failure}", case.name);
         }

@@ -5,6 +5,7 @@
 mod annotate;
 mod bench;
 mod bench_data;
+mod e2e;
 mod generate;
 mod new;
 mod workspace;
@@ -29,6 +30,8 @@ enum Command {
     Bench(bench::Args),
     /// Write manifests to measure with
     BenchData(bench_data::Args),
+    /// Compare the modules in the real kwctl and policy-server with the cases
+    E2e(e2e::Args),
     /// Write, or check, what is derived from other files
     Generate(generate::Args),
     /// Write a new policy with its first cases
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Annotate(args) => annotate::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchData(args) => bench_data::run(&args),
+        Command::E2e(args) => e2e::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::New(args) => new::run(&args),
     };
