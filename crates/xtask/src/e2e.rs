@@ -79,14 +79,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let bench = Bench::new(args, &workspace)?;
     let mut failures = Vec::new();
     if let Some(kwctl) = &kwctl {
-        println!("{}", process::version(kwctl)?);
+        println!("{}", process::version(kwctl, &bench.folder)?);
         for policy in &bench.policies {
             let asked = if args.all { usize::MAX } else { args.cases };
             bench.kwctl(kwctl, policy, asked, &mut failures)?;
         }
     }
     if let Some(server) = &server {
-        println!("{}", process::version(server)?);
+        println!("{}", process::version(server, &bench.folder)?);
         bench.server(server, &mut failures)?;
     }
     if !failures.is_empty() {
@@ -106,8 +106,8 @@ struct Policy {
 /// What all hosts are asked, and where.
 struct Bench {
     policies: Vec<Policy>,
-    /// Everything that the hosts read and write; gone at the end.
-    folder: tempfile::TempDir,
+    /// Everything that the hosts read and write. It stays: what kwctl compiled, and the log of the policy-server.
+    folder: PathBuf,
 }
 
 impl Bench {
@@ -128,29 +128,29 @@ impl Bench {
                 module,
             });
         }
-        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let folder = workspace.target.join("e2e");
+        fs::create_dir_all(folder.join("home")).with_context(|| format!("cannot make {}", folder.display()))?;
         Ok(Self { policies, folder })
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.join(name)
     }
 
     /// A program that keeps what it caches and downloads in the folder, and knows no cluster but that of `kubeconfig`.
     fn command(&self, program: &Path, kubeconfig: &Path) -> Command {
         let mut command = Command::new(program);
         let home = self.path("home");
-        command.current_dir(self.folder.path()).env("HOME", &home).env("XDG_CACHE_HOME", home.join(".cache"));
+        command.current_dir(&self.folder).env("HOME", &home).env("XDG_CACHE_HOME", home.join(".cache"));
         command.env("XDG_DATA_HOME", home.join(".local")).env("KUBECONFIG", kubeconfig).env("NO_COLOR", "true");
         command
     }
 
     /// Has kwctl read the module's metadata, then judge cases.
     fn kwctl(&self, kwctl: &Path, policy: &Policy, asked: usize, failures: &mut Vec<String>) -> Result<()> {
-        fs::create_dir_all(self.path("home"))?;
         let mut inspect = self.command(kwctl, &self.path("none"));
         inspect.args(["inspect", "--output", "yaml"]).arg(&policy.module);
-        let inspected = process::output(inspect, KWCTL_LIMIT).context("kwctl inspect")?;
+        let inspected = process::output(inspect, &self.folder, KWCTL_LIMIT).context("kwctl inspect")?;
         if !inspected.success || !inspected.stdout.contains("protocolVersion: v1") {
             failures.push(format!("{}: kwctl inspect: {}{}", policy.name, inspected.stdout, inspected.stderr));
             return Ok(());
@@ -176,7 +176,7 @@ impl Bench {
             if is_granted(world) {
                 command.arg("--allow-context-aware");
             }
-            let answer = process::output(command, KWCTL_LIMIT)?;
+            let answer = process::output(command, &self.folder, KWCTL_LIMIT)?;
             if !answer.success {
                 return answer::settings_refused(&answer.stderr)
                     .with_context(|| format!("kwctl run failed: {}", answer.stderr));
@@ -191,7 +191,6 @@ impl Bench {
     fn server(&self, server: &Path, failures: &mut Vec<String>) -> Result<()> {
         let entries = self.entries();
         let (policies, kubeconfig) = (self.path("policies.yml"), self.path("kubeconfig"));
-        fs::create_dir_all(self.path("home"))?;
         fs::write(&policies, config::policies(entries.values()))?;
         api::serve(&Cluster::new([]), |address| -> Result<()> {
             fs::write(&kubeconfig, config::kubeconfig(address))?;

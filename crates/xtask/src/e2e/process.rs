@@ -1,7 +1,7 @@
 //! Other programs: found, run for a limited time, and never left behind.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -33,10 +33,10 @@ fn on_path(folders: impl Iterator<Item = PathBuf>, name: &str) -> Option<PathBuf
 }
 
 /// What the program calls itself.
-pub(crate) fn version(program: &Path) -> Result<String> {
+pub(crate) fn version(program: &Path, folder: &Path) -> Result<String> {
     let mut command = Command::new(program);
     command.arg("--version");
-    let answer = output(command, ANSWER_LIMIT)?;
+    let answer = output(command, folder, ANSWER_LIMIT)?;
     match answer.stdout.lines().next() {
         Some(line) if answer.success => Ok(line.to_owned()),
         _ => bail!("{} does not tell its version: {}", program.display(), answer.stderr),
@@ -50,20 +50,18 @@ pub(crate) struct Output {
     pub(crate) stderr: String,
 }
 
-/// Runs the command to its end, at most for `limit`.
-pub(crate) fn output(mut command: Command, limit: Duration) -> Result<Output> {
+/// Runs the command to its end, at most for `limit`; what it says goes through files in `folder`.
+pub(crate) fn output(mut command: Command, folder: &Path, limit: Duration) -> Result<Output> {
     // Files, not pipes: a program that says much must not wait for somebody to read it.
-    let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
-    command.stdin(Stdio::null()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
-    let mut running = Running::spawn(command)?;
-    let status = running.wait(limit)?;
-    let text = |file: &mut File| -> Result<String> {
-        let mut bytes = Vec::new();
-        file.rewind()?;
-        file.read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    Ok(Output { success: status.success(), stdout: text(&mut stdout)?, stderr: text(&mut stderr)? })
+    let (stdout, stderr) = (folder.join("stdout"), folder.join("stderr"));
+    command.stdin(Stdio::null()).stdout(create(&stdout)?).stderr(create(&stderr)?);
+    let status = Running::spawn(command)?.wait(limit)?;
+    let text = |file: &Path| -> Result<String> { Ok(String::from_utf8_lossy(&fs::read(file)?).into_owned()) };
+    Ok(Output { success: status.success(), stdout: text(&stdout)?, stderr: text(&stderr)? })
+}
+
+fn create(file: &Path) -> Result<File> {
+    File::create(file).with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// A program that ends when this is dropped, if it has not before.
@@ -82,7 +80,7 @@ impl Running {
 
     /// Starts a program that goes on, with all it says in the file `log`.
     pub(crate) fn start(mut command: Command, log: &Path) -> Result<Self> {
-        let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        let file = create(log)?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let mut running = Self::spawn(command)?;
         running.log = Some(log.to_owned());
@@ -202,12 +200,23 @@ mod tests {
     #[test]
     #[cfg(unix)]
     fn what_takes_too_long_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("sleep");
         command.arg("60");
         let start = Instant::now();
-        let error = output(command, Duration::from_millis(100)).err().unwrap().to_string();
+        let error = output(command, folder.path(), Duration::from_millis(100)).err().unwrap().to_string();
         assert!(error.contains("did not end"), "{error}");
         assert!(start.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_a_program_says_is_kept_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo answer; echo hint >&2; exit 1"]);
+        let said = output(command, folder.path(), ANSWER_LIMIT).unwrap();
+        assert_eq!((said.success, said.stdout.as_str(), said.stderr.as_str()), (false, "answer\n", "hint\n"));
     }
 
     #[test]
