@@ -381,6 +381,22 @@ fn the_engine_is_built_once_for_the_checker_and_the_tests() {
     assert!(only.is_empty(), "with other features in tests, by a dev-dependency: {only:#?}");
 }
 
+/// Cargo builds a crate twice where the profile of the build script that uses it differs from that of the program that
+/// does: the engine takes minutes, so the two must be the same. `strip` has no place in `build-override`, so that
+/// `release` must leave it alone.
+#[test]
+fn the_engine_has_one_profile_for_the_checker_and_its_build_script() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let settings = |profile: &str| -> Vec<String> {
+        let lines = manifest.lines().skip_while(|line| *line != format!("[profile.{profile}]")).skip(1);
+        let lines = lines.take_while(|line| !line.starts_with('['));
+        lines.filter(|line| line.contains('=') && !line.starts_with('#')).map(str::to_owned).collect()
+    };
+    assert_eq!(settings("release"), ["codegen-units = 16", "overflow-checks = true"]);
+    // A build script is not optimised by default; what checks overflow comes from `release`.
+    assert_eq!(settings("release.build-override"), ["opt-level = 3", "codegen-units = 16"]);
+}
+
 #[test]
 fn every_crate_has_a_licence_that_we_may_link() {
     let workspace = Workspace::read();
