@@ -2,10 +2,10 @@
 
 use std::fmt::{self, Write as _};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use workload::edit::{self, Edit};
-use workload::node::shorten;
-use workload::{Malformed, Node, Path};
+use workload::node::{self, shorten};
+use workload::{Malformed, Node, Path, texts};
 
 use crate::quorum::Quorum;
 
@@ -121,6 +121,12 @@ pub(crate) type Identity<'a> = (&'static str, &'a str, Option<(&'a str, &'a str)
 impl Finding {
     /// A finding that denies.
     pub fn error(code: &'static str, path: Path, problem: Problem, reason: impl Into<String>) -> Self {
+        Self::new(code, path, problem, reason.into())
+    }
+
+    // This, and what changes one text, stay calls: a finding is large, and is made in many places.
+    #[inline(never)]
+    fn new(code: &'static str, path: Path, problem: Problem, reason: String) -> Self {
         Self {
             code,
             subject: String::new(),
@@ -129,7 +135,7 @@ impl Finding {
             object: None,
             path,
             problem,
-            reason: reason.into(),
+            reason,
             doubt: String::new(),
             why: String::new(),
             advice: String::new(),
@@ -143,7 +149,7 @@ impl Finding {
 
     /// A finding that is told only.
     pub fn warning(code: &'static str, path: Path, problem: Problem, reason: impl Into<String>) -> Self {
-        Self { level: Level::Warning, ..Self::error(code, path, problem, reason) }
+        Self::error(code, path, problem, reason).level(Level::Warning)
     }
 
     /// A field that the rule reads is one that Kubernetes refuses too.
@@ -162,12 +168,13 @@ impl Finding {
     /// What it is about inside the object.
     #[must_use]
     pub fn about(mut self, subject: impl Into<String>) -> Self {
-        self.subject = subject.into();
+        replace(&mut self.subject, subject.into());
         self
     }
 
     /// How bad it is: more is worse.
     #[must_use]
+    #[inline(never)]
     pub fn measure(mut self, measure: i64) -> Self {
         self.measure = measure;
         self
@@ -176,7 +183,7 @@ impl Finding {
     /// Why it matters.
     #[must_use]
     pub fn why(mut self, why: impl Into<String>) -> Self {
-        self.why = why.into();
+        replace(&mut self.why, why.into());
         self
     }
 
@@ -189,19 +196,20 @@ impl Finding {
     /// What is not certain about it, and how to make it certain: told before all else, and never left out.
     #[must_use]
     pub fn doubt(mut self, doubt: impl Into<String>) -> Self {
-        self.doubt = doubt.into();
+        replace(&mut self.doubt, doubt.into());
         self
     }
 
     /// What to do.
     #[must_use]
     pub fn advise(mut self, advice: impl Into<String>) -> Self {
-        self.advice = advice.into();
+        replace(&mut self.advice, advice.into());
         self
     }
 
     /// The edits of the judged object that mend it.
     #[must_use]
+    #[inline(never)]
     pub fn fix(mut self, edits: Vec<Edit>) -> Self {
         self.edits = edits;
         self
@@ -209,6 +217,7 @@ impl Finding {
 
     /// The whole object whose creation mends it.
     #[must_use]
+    #[inline(never)]
     pub fn create(mut self, object: Value) -> Self {
         self.creates = Some(object);
         self
@@ -216,6 +225,7 @@ impl Finding {
 
     /// The path is in another object than the judged one.
     #[must_use]
+    #[inline(never)]
     pub fn at(mut self, object: Option<ObjectRef>) -> Self {
         self.object = object;
         self
@@ -223,6 +233,7 @@ impl Finding {
 
     /// The level, if not the one that it was made with.
     #[must_use]
+    #[inline(never)]
     pub fn level(mut self, level: Level) -> Self {
         self.level = level;
         self
@@ -293,10 +304,13 @@ impl Finding {
             put("subject", self.subject.as_str().into());
         }
         if let Some(object) = &self.object {
-            put(
-                "object",
-                json!({ "apiVersion": object.api_version, "kind": object.kind, "namespace": object.namespace, "name": object.name }),
-            );
+            let mut fields = [
+                ("apiVersion", object.api_version.as_str().into()),
+                ("kind", object.kind.as_str().into()),
+                ("namespace", object.namespace.as_str().into()),
+                ("name", object.name.as_str().into()),
+            ];
+            put("object", node::object(&mut fields));
         }
         put("path", self.path.pointer().into());
         put("message", self.message().into());
@@ -320,13 +334,19 @@ impl Finding {
     }
 }
 
+#[inline(never)]
+fn replace(old: &mut String, new: String) {
+    *old = new;
+}
+
 /// What the API server asks of a warning: "Limit warnings to 120 characters if possible", `k8s.io/api/admission/v1`.
 const WARNING_LENGTH: usize = 120;
 /// "Individual warning messages larger than 256 characters [...] may be truncated", the same file.
 const CUT_OFF_LENGTH: usize = 256;
 
 fn join(parts: &[&str]) -> String {
-    parts.iter().copied().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+    let parts: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
+    texts::join(&parts, "; ")
 }
 
 /// `text` without line breaks and other control characters: names and values come from users, and a finding is one
@@ -337,6 +357,8 @@ pub fn one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn even() -> Finding {

@@ -76,6 +76,9 @@ pub trait Policy: DeserializeOwned + Default {
     /// Whether its findings carry edits that `mutate: true` applies.
     const MUTATES: bool = false;
 
+    /// Whether it reads what pods and containers ask for, `resources`: else they are not completed.
+    const READS_RESOURCES: bool = true;
+
     /// Refuses settings whose single values are fine but which cannot work together.
     fn check(&self) -> Result<(), SettingsError> {
         Ok(())
@@ -138,7 +141,7 @@ impl Review<'_> {
     /// The other sets of the namespace whose members form one ensemble with those of the set at `set`.
     pub fn rest_of_ensemble(&self, set: &Node<'_>) -> Result<Vec<lookup::Object>, Fault> {
         let Some(ensemble) = quorum::ensemble(set)? else { return Ok(Vec::new()) };
-        let name = set.dig("metadata.name")?.string()?.unwrap_or_default();
+        let name = set.text_at("metadata.name")?;
         let mut sets = self.cluster.list(&lookup::STATEFUL_SETS)?;
         sets.retain(|other| {
             let other_ensemble = quorum::ensemble(&Node::root(other.value())).ok().flatten();

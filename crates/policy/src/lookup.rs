@@ -7,8 +7,9 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use workload::kind;
+use workload::node::{object, read_json, to_json};
 
 use crate::request::{Operation, Request};
 
@@ -112,7 +113,12 @@ const NOT_GRANTED: &str = "has not been granted access";
 /// How the host says that a named object is not there: `callback_handler/kubernetes/client.rs`.
 fn is_not_found(text: &str) -> bool {
     // Without the name it is `Cannot find resource`: the kind itself is unknown, and nothing can be said of objects.
-    text.contains("Cannot find ") && text.contains(" named '")
+    holds(text, "Cannot find ") && holds(text, " named '")
+}
+
+/// Whether `part` is somewhere in `text`. `str::contains` is a clever search, of kilobytes.
+fn holds(text: &str, part: &str) -> bool {
+    text.as_bytes().windows(part.len()).any(|window| window == part.as_bytes())
 }
 
 /// Few as they are, they are looked through.
@@ -166,7 +172,13 @@ impl<'a> Cluster<'a> {
         if let Some(judged) = self.judged.filter(|_| judges_this_kind) {
             objects.push(Object::Judged(Rc::new(judged.clone())));
         }
-        objects.retain(|object| object.value().pointer("/metadata/deletionTimestamp").is_none_or(Value::is_null));
+        objects.retain(|object| {
+            object
+                .value()
+                .get("metadata")
+                .and_then(|metadata| metadata.get("deletionTimestamp"))
+                .is_none_or(Value::is_null)
+        });
         Ok(objects)
     }
 
@@ -191,9 +203,13 @@ impl<'a> Cluster<'a> {
     }
 
     fn ask_for(&self, api_version: &str, kind: &str, name: &str, what: &str) -> Result<Option<Value>, LookupError> {
-        let payload = json!({
-            "api_version": api_version, "kind": kind, "name": name, "namespace": self.namespace(), "disable_cache": true,
-        });
+        let payload = object(&mut [
+            ("api_version", api_version.into()),
+            ("kind", kind.into()),
+            ("name", name.into()),
+            ("namespace", self.namespace().into()),
+            ("disable_cache", true.into()),
+        ]);
         match self.call("get_resource", &payload, what) {
             Ok(bytes) => parse(&bytes, what).map(Some),
             Err(LookupError::Unavailable { text, .. }) if is_not_found(&text) => Ok(None),
@@ -206,10 +222,14 @@ impl<'a> Cluster<'a> {
             return answer.clone();
         }
         let what = format!("{} {}", listed.api_version, listed.kind);
-        let payload = json!({
-            "api_version": listed.api_version, "kind": listed.kind, "namespace": self.namespace(),
-            "label_selector": null, "field_selector": null, "field_masks": listed.mask,
-        });
+        let payload = object(&mut [
+            ("api_version", listed.api_version.into()),
+            ("kind", listed.kind.into()),
+            ("namespace", self.namespace().into()),
+            ("label_selector", Value::Null),
+            ("field_selector", Value::Null),
+            ("field_masks", Value::Array(listed.mask.iter().map(|field| (*field).into()).collect())),
+        ]);
         let answer = self.call("list_resources_by_namespace", &payload, &what).and_then(|bytes| {
             match parse(&bytes, &what)?.get_mut("items").map(Value::take) {
                 Some(Value::Array(items)) => Ok(Rc::from(items)),
@@ -221,9 +241,9 @@ impl<'a> Cluster<'a> {
     }
 
     fn call(&self, operation: &str, payload: &Value, what: &str) -> Result<Vec<u8>, LookupError> {
-        self.host.call("kubernetes", operation, payload.to_string().as_bytes()).map_err(|text| {
+        self.host.call("kubernetes", operation, to_json(payload).as_bytes()).map_err(|text| {
             let what = what.to_owned();
-            if text.contains(NOT_GRANTED) {
+            if holds(&text, NOT_GRANTED) {
                 LookupError::NotGranted { what, text }
             } else {
                 LookupError::Unavailable { what, text }
@@ -262,12 +282,12 @@ impl Object {
 }
 
 fn name_of(object: &Value) -> &str {
-    object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
+    object.get("metadata").and_then(|metadata| metadata.get("name")?.as_str()).unwrap_or_default()
 }
 
 fn parse(bytes: &[u8], what: &str) -> Result<Value, LookupError> {
-    serde_json::from_slice(bytes).map_err(|error| LookupError::Unavailable {
-        what: what.to_owned(),
-        text: format!("the answer cannot be read: {error}"),
+    let answer = std::str::from_utf8(bytes).map_err(|error| error.to_string());
+    answer.and_then(|text| read_json(text).map_err(|error| error.to_string())).map_err(|error| {
+        LookupError::Unavailable { what: what.to_owned(), text: "the answer cannot be read: ".to_owned() + &error }
     })
 }

@@ -116,13 +116,11 @@ fn annotation<'a>(set: &Node<'a>, key: &str) -> Result<Node<'a>, Malformed> {
 /// How the members of the set at `set` decide; the first that says so wins.
 pub(crate) fn of(set: &Node<'_>, shared: &Shared) -> Result<Quorum, Malformed> {
     let pod = set.dig("spec.template.spec")?;
-    let images = pod
-        .get("containers")?
-        .items()?
-        .iter()
-        .map(|container| Ok(container.get("image")?.string()?.unwrap_or_default()))
-        .collect::<Result<Vec<_>, Malformed>>()?;
-    let labels = set.dig("metadata.labels")?.string_map()?;
+    let mut images = Vec::new();
+    for container in pod.items_at("containers")? {
+        images.push(container.text_at("image")?);
+    }
+    let labels = set.string_map_at("metadata.labels")?;
     let labels = Labels::new(labels);
     for (index, system) in shared.systems.iter().enumerate() {
         let by_image = system.images.iter().any(|pattern| images.iter().any(|image| glob::matches(pattern, image)));

@@ -4,10 +4,12 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use workload::node::shorten;
+use serde_json::{Map, Value};
+use workload::node::{read_json, shorten};
+use workload::texts::join;
+use workload::{Malformed, Node};
 
 use crate::finding::one_line;
 
@@ -62,82 +64,91 @@ pub struct Request {
 }
 
 /// A kind of the API.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Kind {
     /// The API group; empty for the core group.
-    #[serde(deserialize_with = "or_default")]
     pub group: String,
     /// The version in the group.
-    #[serde(deserialize_with = "or_default")]
     pub version: String,
     /// The kind.
-    #[serde(deserialize_with = "or_default")]
     pub kind: String,
 }
 
 /// A resource of the API.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resource {
     /// The API group; empty for the core group.
-    #[serde(deserialize_with = "or_default")]
     pub group: String,
     /// The version in the group.
-    #[serde(deserialize_with = "or_default")]
     pub version: String,
     /// The plural name.
-    #[serde(deserialize_with = "or_default")]
     pub resource: String,
 }
 
-/// An explicit `null` is the zero value, as Go reads it.
-pub(crate) fn or_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
-where
-    T: Deserialize<'de> + Default,
-    D: Deserializer<'de>,
-{
-    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+/// The fields of a payload, of a request and of an object that are read before an object is: all others are passed
+/// over, however many and however deep they are.
+const FIELDS: [&str; 14] = [
+    "request",
+    "settings",
+    "kind",
+    "resource",
+    "subResource",
+    "name",
+    "namespace",
+    "operation",
+    "userInfo",
+    "object",
+    "oldObject",
+    "dryRun",
+    "metadata",
+    "generateName",
+];
+
+/// The [`FIELDS`] of a JSON object, with their values left unread. One type for all of them: each that serde derives
+/// is kilobytes of a module.
+pub(crate) struct Fields<'a>(Vec<(&'static str, &'a RawValue)>);
+
+impl<'a> Fields<'a> {
+    pub(crate) fn read(text: &'a str) -> serde_json::Result<Self> {
+        serde_json::from_str(text)
+    }
+
+    /// The text of the field `name`; `None` where it is absent or `null`.
+    pub(crate) fn get(&self, name: &str) -> Option<&'a str> {
+        let found = self.0.iter().find(|(own, _)| *own == name).map(|(_, raw)| raw.get());
+        found.filter(|text| *text != "null")
+    }
 }
 
-/// The payload of `validate`, with the parts of any depth left unread.
-#[derive(Deserialize)]
-pub(crate) struct Payload<'a> {
-    #[serde(borrow)]
-    pub(crate) request: RawRequest<'a>,
-    #[serde(borrow, default)]
-    pub(crate) settings: Option<&'a RawValue>,
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct RawRequest<'a> {
-    #[serde(default)]
-    kind: Option<Kind>,
-    #[serde(default)]
-    resource: Option<Resource>,
-    #[serde(default)]
-    sub_resource: Option<String>,
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    namespace: Option<String>,
-    #[serde(default)]
-    operation: Option<String>,
-    #[serde(default)]
-    user_info: Option<UserInfo>,
-    #[serde(borrow, default)]
-    object: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    old_object: Option<&'a RawValue>,
-    #[serde(default)]
-    dry_run: Option<bool>,
-}
+struct FieldsVisitor;
 
-#[derive(Default, Deserialize)]
-struct UserInfo {
-    #[serde(default)]
-    username: Option<String>,
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields: Vec<(&'static str, &RawValue)> = Vec::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let value = map.next_value()?;
+            if let Some(known) = FIELDS.iter().find(|known| **known == key) {
+                // Of two, nobody knows which one others read.
+                if fields.iter().any(|(name, _)| name == known) {
+                    return Err(A::Error::custom("the same field twice: ".to_owned() + known));
+                }
+                fields.push((*known, value));
+            }
+        }
+        Ok(Fields(fields))
+    }
 }
 
 /// The request cannot be read, so that nothing can be said of its object.
@@ -153,61 +164,85 @@ impl fmt::Display for RequestError {
 impl std::error::Error for RequestError {}
 
 impl RequestError {
-    pub(crate) fn payload(error: &serde_json::Error) -> Self {
-        Self(format!("the admission request cannot be read: {error}"))
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn payload(problem: &str) -> Self {
+        Self("the admission request cannot be read: ".to_owned() + problem)
     }
 }
 
 /// The two objects of a request, not read yet.
 #[derive(Clone, Copy)]
 pub(crate) struct RawObjects<'a> {
-    object: Option<&'a RawValue>,
-    old_object: Option<&'a RawValue>,
+    object: Option<&'a str>,
+    old_object: Option<&'a str>,
 }
 
 impl Request {
     /// Reads all but the objects: who asks for what is enough to see that a request is none of a policy's business,
     /// whatever the objects are.
-    pub(crate) fn read(raw: RawRequest<'_>) -> Result<(Self, RawObjects<'_>), RequestError> {
-        let kind = raw.kind.unwrap_or_default();
-        let name = raw.name.filter(|name| !name.is_empty());
-        let objects = RawObjects { object: raw.object, old_object: raw.old_object };
-        let operation = match raw.operation.as_deref() {
+    pub(crate) fn read<'a>(raw: &Fields<'a>) -> Result<(Self, RawObjects<'a>), RequestError> {
+        let objects = RawObjects { object: raw.get("object"), old_object: raw.get("oldObject") };
+        let mut small = Map::new();
+        for name in ["kind", "resource", "subResource", "name", "namespace", "operation", "userInfo", "dryRun"] {
+            if let Some(text) = raw.get(name) {
+                let value = read_json(text).map_err(|error| RequestError::payload(&format!("{name}: {error}")))?;
+                small.insert(name.to_owned(), value);
+            }
+        }
+        let small = Value::Object(small);
+        let mut request =
+            Self::read_small(&Node::root(&small)).map_err(|error| RequestError::payload(&error.to_string()))?;
+        request.operation = match small.get("operation").and_then(Value::as_str) {
             Some("CREATE") => Operation::Create,
             Some("UPDATE") => Operation::Update,
             Some("DELETE") => Operation::Delete,
             Some("CONNECT") => Operation::Connect,
-            other => {
-                let other = other.map_or("null".to_owned(), |other| shorten(&other.into()));
-                let whose = whose(&kind, name.as_deref(), &objects);
+            _ => {
+                let found = shorten(small.get("operation").unwrap_or(&Value::Null));
+                let whose = request.whose(&objects);
                 return Err(RequestError(format!(
-                    "the admission request of {whose} cannot be read: operation: {other}: must be CREATE, UPDATE, DELETE or CONNECT"
+                    "the admission request of {whose} cannot be read: operation: {found}: must be CREATE, UPDATE, DELETE or CONNECT"
                 )));
             }
-        };
-        let request = Self {
-            object: None,
-            old_object: None,
-            kind,
-            resource: raw.resource.unwrap_or_default(),
-            subresource: raw.sub_resource.filter(|name| !name.is_empty()),
-            name,
-            namespace: raw.namespace.filter(|namespace| !namespace.is_empty()),
-            operation,
-            user: raw.user_info.and_then(|user| user.username).unwrap_or_default(),
-            dry_run: raw.dry_run.unwrap_or(false),
         };
         Ok((request, objects))
     }
 
+    /// All but the operation and the objects. An explicit `null` is the zero value, as Go reads it.
+    fn read_small(fields: &Node<'_>) -> Result<Self, Malformed> {
+        let text = |dotted: &str| -> Result<String, Malformed> { Ok(fields.text_at(dotted)?.to_owned()) };
+        let name = |dotted: &str| -> Result<Option<String>, Malformed> {
+            Ok(Some(text(dotted)?).filter(|name| !name.is_empty()))
+        };
+        Ok(Self {
+            kind: Kind { group: text("kind.group")?, version: text("kind.version")?, kind: text("kind.kind")? },
+            resource: Resource {
+                group: text("resource.group")?,
+                version: text("resource.version")?,
+                resource: text("resource.resource")?,
+            },
+            subresource: name("subResource")?,
+            name: name("name")?,
+            namespace: name("namespace")?,
+            operation: Operation::Connect,
+            user: text("userInfo.username")?,
+            object: None,
+            old_object: None,
+            dry_run: fields.boolean_at("dryRun")?.unwrap_or(false),
+        })
+    }
+
     /// Reads the objects too.
     pub(crate) fn read_objects(&mut self, objects: RawObjects<'_>) -> Result<(), RequestError> {
-        let whose = || whose(&self.kind, self.name.as_deref(), &objects);
-        self.object = parse("object", objects.object, whose)?;
-        self.old_object = parse("oldObject", objects.old_object, whose)?;
+        self.object = self.parse("object", objects.object, &objects)?;
+        self.old_object = self.parse("oldObject", objects.old_object, &objects)?;
         if self.object.is_none() && matches!(self.operation, Operation::Create | Operation::Update) {
             let operation = self.operation.as_str();
-            return Err(RequestError(format!("object of {} cannot be read: {operation} must have one", whose())));
+            return Err(RequestError(format!(
+                "object of {} cannot be read: {operation} must have one",
+                self.whose(&objects)
+            )));
         }
         Ok(())
     }
@@ -232,56 +267,49 @@ impl Request {
 
     /// The namespace of the request, else the one that the object names; empty for cluster-wide kinds.
     pub fn namespace_of(&self) -> &str {
-        self.namespace.as_deref().or_else(|| self.metadata("/metadata/namespace")).unwrap_or_default()
+        self.namespace.as_deref().or_else(|| self.metadata("namespace")).unwrap_or_default()
     }
 
     /// The name of the request, else the one that the object bears: the deletion of a collection has only the latter.
     pub fn name_of(&self) -> &str {
-        self.name.as_deref().or_else(|| self.metadata("/metadata/name")).unwrap_or_default()
+        self.name.as_deref().or_else(|| self.metadata("name")).unwrap_or_default()
     }
 
-    fn metadata(&self, pointer: &str) -> Option<&str> {
-        [&self.object, &self.old_object].into_iter().flatten().find_map(|object| object.pointer(pointer)?.as_str())
+    fn metadata(&self, field: &str) -> Option<&str> {
+        let objects = [&self.object, &self.old_object].into_iter().flatten();
+        objects.into_iter().find_map(|object| object.get("metadata")?.get(field)?.as_str())
     }
-}
 
-/// The kind and the name of what is asked about, for a message: it is not read any deeper than its name for that.
-fn whose(kind: &Kind, name: Option<&str>, objects: &RawObjects<'_>) -> String {
-    #[derive(Deserialize)]
-    struct Named {
-        metadata: Option<Metadata>,
+    /// The kind and the name of what is asked about, for a message: it is not read any deeper than its name for that.
+    #[cold]
+    fn whose(&self, objects: &RawObjects<'_>) -> String {
+        let own_name = || {
+            let object = Fields::read(objects.object.or(objects.old_object)?).ok()?;
+            let metadata = Fields::read(object.get("metadata")?).ok()?;
+            let name = read_json(metadata.get("name").or_else(|| metadata.get("generateName"))?).ok()?;
+            name.as_str().map(str::to_owned)
+        };
+        let kind = if self.kind.kind.is_empty() { "an object" } else { &self.kind.kind };
+        let name = self.name.clone().or_else(own_name);
+        one_line(&join(&[kind, name.as_deref().unwrap_or("without a name")], " "))
     }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Metadata {
-        name: Option<String>,
-        generate_name: Option<String>,
-    }
-    let own_name = || {
-        let raw = objects.object.filter(|raw| raw.get() != "null").or(objects.old_object)?;
-        let metadata = serde_json::from_str::<Named>(raw.get()).ok()?.metadata?;
-        metadata.name.or(metadata.generate_name)
-    };
-    let kind = if kind.kind.is_empty() { "an object" } else { &kind.kind };
-    let name = name.map(str::to_owned).or_else(own_name);
-    one_line(&format!("{kind} {}", name.as_deref().unwrap_or("without a name")))
-}
 
-/// Reads one of the two objects. `serde_json` refuses more than 128 levels, which no real object has, instead of
-/// overflowing the stack; the error then names the object.
-fn parse(field: &str, raw: Option<&RawValue>, whose: impl Fn() -> String) -> Result<Option<Value>, RequestError> {
-    let Some(raw) = raw else { return Ok(None) };
-    match serde_json::from_str(raw.get()) {
-        Ok(Value::Null) => Ok(None),
-        Ok(value @ Value::Object(_)) => Ok(Some(value)),
-        Ok(_) => Err(RequestError(format!("{field} of {} cannot be read: it must be an object", whose()))),
-        Err(error) => {
-            let hint = if error.to_string().contains("recursion limit") {
-                "; it is nested more than 128 levels deep, which no Kubernetes object needs"
-            } else {
-                ""
-            };
-            Err(RequestError(format!("{field} of {} cannot be read: {error}{hint}", whose())))
-        }
+    /// Reads one of the two objects. `serde_json` refuses more than 128 levels, which no real object has, instead of
+    /// overflowing the stack; the error then names the object.
+    fn parse(&self, field: &str, text: Option<&str>, objects: &RawObjects<'_>) -> Result<Option<Value>, RequestError> {
+        let Some(text) = text else { return Ok(None) };
+        let problem = match read_json(text) {
+            Ok(value @ Value::Object(_)) => return Ok(Some(value)),
+            Ok(_) => "it must be an object".to_owned(),
+            Err(error) => {
+                let problem = error.to_string();
+                if problem.starts_with("recursion limit") {
+                    problem + "; it is nested more than 128 levels deep, which no Kubernetes object needs"
+                } else {
+                    problem
+                }
+            }
+        };
+        Err(RequestError(format!("{field} of {} cannot be read: {problem}", self.whose(objects))))
     }
 }

@@ -40,7 +40,10 @@ pub(crate) fn is_never_in_the_way(request: &Request) -> bool {
 
 /// Whether `object` has been deleted and only waits for its finalizers.
 pub fn is_being_deleted(object: &Value) -> bool {
-    object.pointer("/metadata/deletionTimestamp").is_some_and(|timestamp| !timestamp.is_null())
+    object
+        .get("metadata")
+        .and_then(|metadata| metadata.get("deletionTimestamp"))
+        .is_some_and(|timestamp| !timestamp.is_null())
 }
 
 /// Who owns an object and so decides what is in it.
@@ -65,16 +68,16 @@ impl Owner {
 /// controller in its own requests, or an operator in anybody's. A built-in controller's UPDATE counts like its CREATE,
 /// so that a rolling update, which scales old replica sets down, does not stand still under `onUpdate: enforce`.
 pub(crate) fn owner(object: &Node<'_>, request: &Request) -> Result<Option<Owner>, Malformed> {
-    for reference in object.dig("metadata.ownerReferences")?.items()? {
-        if reference.get("controller")?.boolean()? != Some(true) {
+    for reference in object.items_at("metadata.ownerReferences")? {
+        if reference.boolean_at("controller")? != Some(true) {
             continue;
         }
-        let api_version = reference.get("apiVersion")?.string()?.unwrap_or_default();
+        let api_version = reference.text_at("apiVersion")?;
         let group = kind::split_api_version(api_version).map_or("", |(group, _)| group);
         let owner = Owner {
             group: group.to_owned(),
-            kind: reference.get("kind")?.string()?.unwrap_or_default().to_owned(),
-            name: reference.get("name")?.string()?.unwrap_or_default().to_owned(),
+            kind: reference.text_at("kind")?.to_owned(),
+            name: reference.text_at("name")?.to_owned(),
         };
         let Some(account) = kind::controller_account(group, &owner.kind) else { return Ok(Some(owner)) };
         let by_its_controller = request.user == CONTROLLER_MANAGER
@@ -110,7 +113,7 @@ pub(crate) fn is_exempt(request: &Request, shared: &Shared) -> bool {
 /// What the object's own labels and annotations say of exemption.
 pub(crate) fn exemption(policy: &str, object: &Node<'_>, shared: &Shared) -> Result<Exemption, Malformed> {
     let exempt = &shared.exempt;
-    let labels = || -> Result<Labels, Malformed> { Ok(Labels::new(object.dig("metadata.labels")?.string_map()?)) };
+    let labels = || -> Result<Labels, Malformed> { Ok(Labels::new(object.string_map_at("metadata.labels")?)) };
     let by_label = match &exempt.labels {
         Some(selector) => selector.matches(&labels()?) == Answer::Yes,
         None => false,

@@ -5,16 +5,14 @@
 
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 use serde_json::{Map, Value};
 use workload::node::shorten;
 use workload::selector::Selector;
-use workload::texts::Texts;
-use workload::{Node, Path};
+use workload::texts::{Texts, join};
+use workload::{Malformed, Node, Path};
 
 use crate::quorum::Model;
-use crate::request::or_default;
 
 /// A setting that will not do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +43,7 @@ impl fmt::Display for SettingsError {
 impl std::error::Error for SettingsError {}
 
 /// What an error does.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Action {
     /// The object is denied.
     #[default]
@@ -56,8 +53,7 @@ pub enum Action {
 }
 
 /// What an UPDATE may keep.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnUpdate {
     /// What was there before and did not get worse is a warning.
     #[default]
@@ -67,8 +63,7 @@ pub enum OnUpdate {
 }
 
 /// What happens to an object that another object's controller made.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OwnedObjects {
     /// Its errors are warnings.
     #[default]
@@ -80,8 +75,7 @@ pub enum OwnedObjects {
 }
 
 /// Whether a workload may say itself how its members decide.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Declarations {
     /// Its annotation is believed.
     #[default]
@@ -90,65 +84,38 @@ pub enum Declarations {
     Ignore,
 }
 
-impl<'de> Deserialize<'de> for Model {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "lowercase")]
-        enum Name {
-            Majority,
-            None,
-        }
-        Ok(match Name::deserialize(deserializer)? {
-            Name::Majority => Self::Majority,
-            Name::None => Self::None,
-        })
-    }
-}
-
 /// A system that the administrator names, because the catalogue does not know it or knows it differently.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SystemSetting {
     /// How its members decide.
     pub model: Model,
     /// Globs over whole image names, one of which a container of the pod has.
-    #[serde(default, deserialize_with = "or_default")]
     pub images: Vec<String>,
     /// Selects the workload by its own labels.
-    #[serde(default, deserialize_with = "selector")]
     pub selector: Option<Selector>,
 }
 
 /// What is left alone, by the administrator's word.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Exempt {
     /// Globs over namespaces.
-    #[serde(deserialize_with = "or_default")]
     pub namespaces: Vec<String>,
     /// Globs over the names of objects.
-    #[serde(deserialize_with = "or_default")]
     pub names: Vec<String>,
     /// Selects objects by their own labels.
-    #[serde(deserialize_with = "selector")]
     pub labels: Option<Selector>,
     /// Globs over the names of containers: findings about such a container are dropped.
-    #[serde(deserialize_with = "or_default")]
     pub containers: Vec<String>,
     /// Globs over image names: findings about a container with such an image are dropped.
-    #[serde(deserialize_with = "or_default")]
     pub images: Vec<String>,
     /// Globs over the names of users who ask.
-    #[serde(deserialize_with = "or_default")]
     pub users: Vec<String>,
     /// Whether an object may exempt itself with the annotation `quorate.dev/exempt-POLICY: reason`.
-    #[serde(deserialize_with = "or_default")]
     pub annotation: bool,
 }
 
 /// The settings that all policies share.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Shared {
     /// What an error does.
     pub action: Action,
@@ -184,6 +151,40 @@ impl Default for Shared {
 }
 
 impl Shared {
+    /// The keys that [`Shared::set`] knows.
+    const KEYS: [&str; 8] =
+        ["action", "onUpdate", "mutate", "exempt", "ownedObjects", "unknown", "declarations", "systems"];
+
+    /// Gives the setting `key` its value; `false` where there is no such key.
+    ///
+    /// Read by hand, because what serde derives for as many types is a fifth of a module.
+    fn set(&mut self, key: &str, value: &Node<'_>) -> Result<bool, Malformed> {
+        match key {
+            "action" => self.action = [Action::Deny, Action::Warn][choice(value, &["deny", "warn"])?],
+            "onUpdate" => {
+                self.on_update = [OnUpdate::Ratchet, OnUpdate::Enforce][choice(value, &["ratchet", "enforce"])?];
+            }
+            "mutate" => self.mutate = value.boolean()?.unwrap_or(false),
+            "exempt" => self.exempt = Exempt::read(value)?,
+            "ownedObjects" => {
+                self.owned_objects = [OwnedObjects::Warn, OwnedObjects::Enforce, OwnedObjects::Ignore]
+                    [choice(value, &["warn", "enforce", "ignore"])?];
+            }
+            "unknown" => self.unknown = model(value)?,
+            "declarations" => {
+                self.declarations = [Declarations::Trust, Declarations::Ignore][choice(value, &["trust", "ignore"])?];
+            }
+            "systems" => {
+                self.systems.clear();
+                for system in value.items()? {
+                    self.systems.push(SystemSetting::read(&system)?);
+                }
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
     fn check(&self, mutates: bool) -> Result<(), SettingsError> {
         if self.mutate && !mutates {
             return Err(SettingsError::new("mutate", "this policy has nothing safe to change; set it to false"));
@@ -207,12 +208,74 @@ impl Shared {
     }
 }
 
-fn selector<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Selector>, D::Error> {
-    let value = Value::deserialize(deserializer)?;
-    if value.is_null() {
-        return Ok(None);
+impl SystemSetting {
+    fn read(node: &Node<'_>) -> Result<Self, Malformed> {
+        only(node, &["model", "images", "selector"])?;
+        Ok(Self {
+            model: model(&node.get("model")?)?,
+            images: texts(&node.get("images")?)?,
+            selector: selector(&node.get("selector")?)?,
+        })
     }
-    Selector::read(&Node::at(&value, Path::root())).map(Some).map_err(de::Error::custom)
+}
+
+impl Exempt {
+    fn read(node: &Node<'_>) -> Result<Self, Malformed> {
+        only(node, &["namespaces", "names", "labels", "containers", "images", "users", "annotation"])?;
+        Ok(Self {
+            namespaces: texts(&node.get("namespaces")?)?,
+            names: texts(&node.get("names")?)?,
+            labels: selector(&node.get("labels")?)?,
+            containers: texts(&node.get("containers")?)?,
+            images: texts(&node.get("images")?)?,
+            users: texts(&node.get("users")?)?,
+            annotation: node.boolean_at("annotation")?.unwrap_or(false),
+        })
+    }
+}
+
+fn model(node: &Node<'_>) -> Result<Model, Malformed> {
+    Ok([Model::Majority, Model::None][choice(node, &["majority", "none"])?])
+}
+
+fn selector(node: &Node<'_>) -> Result<Option<Selector>, Malformed> {
+    if node.is_absent() { Ok(None) } else { Selector::read(node).map(Some) }
+}
+
+/// These texts; none where the list is absent.
+pub fn texts(node: &Node<'_>) -> Result<Vec<String>, Malformed> {
+    let mut texts = Vec::new();
+    for item in node.items()? {
+        let text = item.string()?.ok_or_else(|| Malformed::new(&item, "must be a string"))?;
+        texts.push(text.to_owned());
+    }
+    Ok(texts)
+}
+
+/// Which of `names` this is.
+pub fn choice(node: &Node<'_>, names: &[&str]) -> Result<usize, Malformed> {
+    let name = node.value().and_then(Value::as_str);
+    names.iter().position(|own| Some(*own) == name).ok_or_else(|| unknown_name(node, "variant", name, names))
+}
+
+/// Refuses fields that are none of `names`.
+fn only(node: &Node<'_>, names: &[&str]) -> Result<(), Malformed> {
+    let fields = node.object()?.ok_or_else(|| Malformed::new(node, "must be an object"))?;
+    for key in fields.keys() {
+        if !names.contains(&key.as_str()) {
+            return Err(unknown_name(node, "field", Some(key), names));
+        }
+    }
+    Ok(())
+}
+
+#[cold]
+#[inline(never)]
+fn unknown_name(node: &Node<'_>, what: &str, name: Option<&str>, known: &[&str]) -> Malformed {
+    let (expected, separator) = if known.len() == 2 { ("expected `", "` or `") } else { ("expected one of `", "`, `") };
+    let known = join(known, separator);
+    let found = name.map(|name| join(&["unknown ", what, " `", name, "`, "], "")).unwrap_or_default();
+    Malformed::new(node, &join(&[&found, expected, &known, "`"], ""))
 }
 
 /// Reads the settings of the policy `P` and the shared ones from one object; absent or `null` means all defaults.
@@ -227,25 +290,30 @@ pub fn read<P: DeserializeOwned>(settings: &Value, mutates: bool) -> Result<(P, 
         other => return Err(SettingsError::new("", format!("must be an object, not {}", shorten(other)))),
     };
     let own = field_names::<P>();
-    let shared = field_names::<Shared>();
-    let (mut own_settings, mut shared_settings) = (Map::new(), Map::new());
+    let mut own_settings = Map::new();
+    let mut shared = Shared::default();
     for (key, value) in settings {
         let key = key.as_str();
-        let into = match (own.contains(&key), shared.contains(&key)) {
-            (true, _) => &mut own_settings,
-            (false, true) => &mut shared_settings,
-            (false, false) => {
-                return Err(SettingsError::new(key, unknown_key(key, own.iter().chain(shared).copied())));
-            }
-        };
+        let is_own = own.contains(&key);
         // An explicit null is the default, as Helm values and custom resources write it.
-        if !value.is_null() {
-            into.insert(key.to_owned(), value.clone());
+        if value.is_null() && (is_own || Shared::KEYS.contains(&key)) {
+            continue;
+        }
+        if is_own {
+            own_settings.insert(key.to_owned(), value.clone());
+        } else if !shared.set(key, &Node::at(value, Path::root())).map_err(|error| invalid(key, value, &error))? {
+            return Err(SettingsError::new(key, unknown_key(key, own)));
         }
     }
-    let shared: Shared = from_object(shared_settings)?;
     shared.check(mutates)?;
     Ok((from_object(own_settings)?, shared))
+}
+
+#[cold]
+#[inline(never)]
+fn invalid(key: &str, value: &Value, malformed: &Malformed) -> SettingsError {
+    let problem = if malformed.path.is_root() { malformed.problem.clone() } else { malformed.to_string() };
+    SettingsError::new(key, join(&["Invalid value: ", &shorten(value), ": ", &problem], ""))
 }
 
 /// Reads `T`, naming the key that will not do: each key is tried alone, which all have defaults to allow.
@@ -260,15 +328,20 @@ fn from_object<T: DeserializeOwned>(settings: Map<String, Value>) -> Result<T, S
     T::deserialize(Value::Object(settings)).map_err(|error| SettingsError::new("", error.to_string()))
 }
 
-fn unknown_key<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let known = Texts::new(known.map(str::to_owned).collect());
-    let nearest = known.iter().map(|name| (distance(key, name), name)).min();
-    match nearest {
-        Some((distance, name)) if distance <= 2.max(name.len() / 3) => format!("unknown; did you mean {name}?"),
-        _ => {
-            let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            format!("unknown; this policy knows {}", known.join(", "))
+#[cold]
+#[inline(never)]
+fn unknown_key(key: &str, own: &[&str]) -> String {
+    let known = Texts::new(own.iter().chain(&Shared::KEYS).map(|name| (*name).to_owned()).collect());
+    let mut nearest: Option<(usize, &str)> = None;
+    for name in &known {
+        let distance = distance(key, name);
+        if nearest.is_none_or(|(least, _)| distance < least) {
+            nearest = Some((distance, name));
         }
+    }
+    match nearest {
+        Some((distance, name)) if distance <= 2.max(name.len() / 3) => join(&["unknown; did you mean ", name, "?"], ""),
+        _ => "unknown; this policy knows ".to_owned() + &join(known.as_slice(), ", "),
     }
 }
 
@@ -340,6 +413,7 @@ impl<'de> Deserializer<'de> for FieldNames<'_> {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
     use serde_json::json;
 
     use super::*;
@@ -395,7 +469,10 @@ mod tests {
     #[test]
     fn the_names_come_from_serde() {
         assert_eq!(field_names::<Own>(), ["maxReplicas", "names"]);
-        assert!(field_names::<Shared>().contains(&"ownedObjects"));
+        let nothing = Node::root(&Value::Null);
+        for key in Shared::KEYS {
+            assert!(!matches!(Shared::default().set(key, &nothing), Ok(false)), "{key} is read");
+        }
         assert!(field_names::<Vec<String>>().is_empty());
     }
 

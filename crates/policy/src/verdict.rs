@@ -2,33 +2,28 @@
 
 use std::cell::RefCell;
 
-use kubewarden_policy_sdk::settings::SettingsValidationResponse;
-use serde::Serialize;
 use serde_json::{Map, Value};
 use workload::edit::{self, Edit};
-use workload::node::shorten;
+use workload::node::{object, read_json, shorten, to_json};
 use workload::path::Segment;
+use workload::texts::join;
 use workload::{Malformed, Node, Path, complete, kind};
 
 use crate::finding::{Finding, Identity, Level, ObjectRef};
 use crate::lookup::{Cluster, Host, LookupError, Lookups};
-use crate::request::{Operation, Payload, Request, RequestError};
+use crate::request::{Fields, Operation, Request, RequestError};
 use crate::scope::{self, Exemption, Owner};
 use crate::settings::{Action, OnUpdate, OwnedObjects, SettingsError, Shared};
 use crate::{Fault, Policy, Review, settings};
 
 /// The `ValidationResponse` of the Kubewarden protocol. The SDK's own has a `HashMap`, so that the same answer would
 /// not be the same bytes.
-#[derive(Default, Serialize)]
+#[derive(Default)]
 struct Answer {
     accepted: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     mutated_object: Option<Value>,
-    #[serde(skip_serializing_if = "Map::is_empty")]
     audit_annotations: Map<String, Value>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
 }
 
@@ -40,16 +35,50 @@ impl Answer {
     fn told(warning: String) -> Self {
         Self { warnings: vec![warning], ..Self::accepted() }
     }
+
+    /// As JSON, without what there is none of.
+    fn write(self) -> serde_json::Result<Vec<u8>> {
+        let mut fields = [
+            ("accepted", Value::Bool(self.accepted)),
+            ("message", self.message.map_or(Value::Null, Value::String)),
+            ("mutated_object", self.mutated_object.unwrap_or_default()),
+            ("audit_annotations", Value::Object(self.audit_annotations)),
+            ("warnings", texts(self.warnings)),
+        ];
+        write_present(&mut fields)
+    }
+}
+
+/// `fields` as a JSON object, without those that are empty.
+fn write_present(fields: &mut [(&str, Value)]) -> serde_json::Result<Vec<u8>> {
+    for (_, value) in &mut *fields {
+        let is_empty = match value {
+            Value::Array(items) => items.is_empty(),
+            Value::Object(fields) => fields.is_empty(),
+            _ => false,
+        };
+        if is_empty {
+            *value = Value::Null;
+        }
+    }
+    let mut object = object(fields);
+    if let Value::Object(fields) = &mut object {
+        fields.retain(|_, value| !value.is_null());
+    }
+    serde_json::to_vec(&object)
+}
+
+fn texts(texts: Vec<String>) -> Value {
+    Value::Array(texts.into_iter().map(Value::String).collect())
 }
 
 /// Answers the operation `validate` for the policy `P`: `{"request": ..., "settings": ...}` in, a
-/// `ValidationResponse` out.
+/// `ValidationResponse` out. What cannot be read is denied, with the reason.
 ///
 /// # Errors
-/// Only if the answer cannot be written as JSON. What cannot be read is denied, with the reason.
+/// Only if the answer cannot be written as JSON.
 pub fn validate<P: Policy>(payload: &[u8], host: &dyn Host) -> serde_json::Result<Vec<u8>> {
-    let answer = answer::<P>(payload, host).unwrap_or_else(Refusal::into_answer);
-    serde_json::to_vec(&answer)
+    answer::<P>(payload, host).unwrap_or_else(Refusal::into_answer).write()
 }
 
 /// Answers the operation `validate_settings` for the policy `P`: the bare settings in.
@@ -57,13 +86,24 @@ pub fn validate<P: Policy>(payload: &[u8], host: &dyn Host) -> serde_json::Resul
 /// # Errors
 /// Only if the answer cannot be written as JSON.
 pub fn validate_settings<P: Policy>(payload: &[u8]) -> serde_json::Result<Vec<u8>> {
-    let outcome = serde_json::from_slice(payload)
-        .map_err(|error| SettingsError::new("", format!("cannot be read: {error}")))
+    let outcome = utf8(payload)
+        .and_then(|text| read_json(text).map_err(|error| error.to_string()))
+        .map_err(|problem| unreadable(&problem))
         .and_then(|value| read_settings::<P>(&value));
-    serde_json::to_vec(&SettingsValidationResponse {
-        valid: outcome.is_ok(),
-        message: outcome.err().map(|error| error.to_string()),
-    })
+    let mut fields = [
+        ("valid", Value::Bool(outcome.is_ok())),
+        ("message", outcome.err().map_or(Value::Null, |error| error.to_string().into())),
+    ];
+    write_present(&mut fields)
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, String> {
+    std::str::from_utf8(bytes).map_err(|error| error.to_string())
+}
+
+#[cold]
+fn unreadable(problem: &str) -> SettingsError {
+    SettingsError::new("", "cannot be read: ".to_owned() + problem)
 }
 
 fn read_settings<P: Policy>(value: &Value) -> Result<(P, Shared), SettingsError> {
@@ -89,15 +129,15 @@ impl Refusal {
 }
 
 fn answer<P: Policy>(payload: &[u8], host: &dyn Host) -> Result<Answer, Refusal> {
-    let payload: Payload<'_> =
-        serde_json::from_slice(payload).map_err(|error| Refusal::Request(RequestError::payload(&error)))?;
-    let settings = match payload.settings {
-        None => Value::Null,
-        Some(raw) => serde_json::from_str(raw.get())
-            .map_err(|error| Refusal::Settings(SettingsError::new("", format!("cannot be read: {error}"))))?,
-    };
+    let of_payload = |problem: String| Refusal::Request(RequestError::payload(&problem));
+    let payload = utf8(payload).and_then(|text| Fields::read(text).map_err(|error| error.to_string()));
+    let payload = payload.map_err(of_payload)?;
+    let settings = read_json(payload.get("settings").unwrap_or("null"))
+        .map_err(|error| Refusal::Settings(unreadable(&error.to_string())))?;
     let (policy, shared) = read_settings::<P>(&settings).map_err(Refusal::Settings)?;
-    let (mut request, objects) = Request::read(payload.request).map_err(Refusal::Request)?;
+    let request = payload.get("request").ok_or_else(|| of_payload("missing field `request`".to_owned()))?;
+    let request = Fields::read(request).map_err(|error| of_payload(error.to_string()))?;
+    let (mut request, objects) = Request::read(&request).map_err(Refusal::Request)?;
     // Asked before and after the objects are read: one that cannot be read must not be in the way either.
     if !scope::concerns(&policy, &request) || scope::is_never_in_the_way(&request) {
         return Ok(Answer::accepted());
@@ -173,9 +213,8 @@ impl<P: Policy> Judge<'_, P> {
         if self.request.is_scale() {
             return self.scale_states(lookups);
         }
-        let completed = |object: &Value| {
-            complete::complete(self.request.target_group(), self.request.target_kind(), object).into_owned()
-        };
+        let completed =
+            |object: &Value| completed::<P>(self.request.target_group(), self.request.target_kind(), object);
         let (current, before) = match self.request.operation {
             Operation::Delete => (&self.request.old_object, &None),
             _ => (&self.request.object, &self.request.old_object),
@@ -191,7 +230,9 @@ impl<P: Policy> Judge<'_, P> {
     /// A Scale carries nothing but a count: the object that it scales is looked up and judged with that count.
     fn scale_states(&self, lookups: &Lookups) -> Result<Option<States>, LookupError> {
         let (Some(scale), name) = (&self.request.object, self.request.name_of()) else { return Ok(None) };
-        let count = |scale: &Value| scale.pointer("/spec/replicas").cloned().filter(|count| !count.is_null());
+        let count = |scale: &Value| {
+            scale.get("spec").and_then(|spec| spec.get("replicas")).cloned().filter(|count| !count.is_null())
+        };
         let (group, kind) = (self.request.target_group(), self.request.target_kind());
         let cluster = Cluster::new(self.host, lookups, self.request, scale);
         let version = if self.request.resource.version.is_empty() { "v1" } else { &self.request.resource.version };
@@ -206,7 +247,7 @@ impl<P: Policy> Judge<'_, P> {
             let mut object = object.clone();
             // Only fails where `spec` is no object, which no stored object has.
             drop(edit::apply(&mut object, &[Edit::Set { path: Path::fields("spec.replicas"), value }]));
-            complete::complete(group, kind, &object).into_owned()
+            completed::<P>(group, kind, &object)
         };
         Ok(Some(States {
             new: with_count(count(scale)),
@@ -333,7 +374,7 @@ impl<P: Policy> Judge<'_, P> {
         if mutated == *received {
             return None;
         }
-        let completed = complete::complete(self.request.target_group(), self.request.target_kind(), &mutated);
+        let completed = completed::<P>(self.request.target_group(), self.request.target_kind(), &mutated);
         let old = states.old.as_ref();
         let mut remaining = self.judge(&completed, old, lookups, &RefCell::default()).ok()?;
         self.ratchet(&mut remaining, old, lookups).ok()?;
@@ -390,17 +431,19 @@ impl<P: Policy> Judge<'_, P> {
             }
         }
         let (errors, warnings): (Vec<_>, Vec<_>) = findings.iter().partition(|finding| finding.level == Level::Error);
-        let lines =
-            |findings: &[&Finding]| findings.iter().map(|finding| finding.line()).collect::<Vec<_>>().join("\n");
+        let lines = |findings: &[&Finding]| {
+            let lines: Vec<String> = findings.iter().map(|finding| finding.line()).collect();
+            join(&lines, "\n")
+        };
         // What the paths and the patches are of: what was received, or what is left to be said of the mutated object.
         let object = mutated.as_ref().or(states.received.as_ref()).unwrap_or(&states.new);
         let mut annotations = Map::new();
         if !findings.is_empty() {
             let json: Vec<Value> = findings.iter().map(|finding| finding.to_json(P::NAME, object)).collect();
-            annotations.insert("findings".to_owned(), Value::from(json).to_string().into());
+            annotations.insert("findings".to_owned(), to_json(&Value::Array(json)).into());
         }
         if !notes.is_empty() {
-            annotations.insert("notes".to_owned(), Value::from(notes).to_string().into());
+            annotations.insert("notes".to_owned(), to_json(&texts(notes.to_vec())).into());
         }
         Answer {
             accepted: errors.is_empty(),
@@ -411,6 +454,12 @@ impl<P: Policy> Judge<'_, P> {
             mutated_object: mutated.filter(|_| errors.is_empty()),
         }
     }
+}
+
+#[inline(never)]
+fn completed<P: Policy>(group: &str, kind: &str, object: &Value) -> Value {
+    let complete = if P::READS_RESOURCES { complete::complete } else { complete::complete_but_resources };
+    complete(group, kind, object).into_owned()
 }
 
 /// The cluster could not be asked: a policy's silence must not look like its consent.

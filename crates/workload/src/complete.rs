@@ -11,9 +11,10 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::kind::{PodPlace, pod_place};
+use crate::node::{Node, object};
 use crate::path::{Path, Segment};
 use crate::quantity::Quantity;
 
@@ -22,6 +23,19 @@ use crate::quantity::Quantity;
 /// `null` counts as absent, and so does 0 or empty text where Kubernetes cannot tell them apart. What has a wrong type
 /// is left as it is, for the rule to tell. Completing a completed object changes nothing.
 pub fn complete<'a>(group: &str, kind: &str, object: &'a Value) -> Cow<'a, Value> {
+    complete_with(group, kind, object, Some(complete_resources))
+}
+
+/// Completes the resources of a pod spec: what [`complete`] does, and [`complete_but_resources`] leaves out.
+type Resources = fn(&mut Map<String, Value>);
+
+/// As [`complete`], without what pods and containers ask for: `resources` is left as it is. For a rule that does not
+/// read it: adding up quantities is a twentieth of a module.
+pub fn complete_but_resources<'a>(group: &str, kind: &str, object: &'a Value) -> Cow<'a, Value> {
+    complete_with(group, kind, object, None)
+}
+
+fn complete_with<'a>(group: &str, kind: &str, object: &'a Value, resources: Option<Resources>) -> Cow<'a, Value> {
     let place = pod_place(group, kind);
     let is_autoscaler = (group, kind) == ("autoscaling", "HorizontalPodAutoscaler");
     if !object.is_object() || (place.is_none() && !is_autoscaler) {
@@ -29,15 +43,15 @@ pub fn complete<'a>(group: &str, kind: &str, object: &'a Value) -> Cow<'a, Value
     }
     let mut copy = object.clone();
     if let Some(place) = place {
-        complete_pod(&mut copy, kind, &place);
+        complete_pod(&mut copy, kind, &place, resources);
     }
     if let Some(spec) = object_in(&mut copy, "spec") {
         match kind {
             "Deployment" => complete_deployment(spec),
             "StatefulSet" => complete_stateful_set(spec),
             "DaemonSet" => complete_daemon_set(spec),
-            "ReplicaSet" | "ReplicationController" => set_absent(spec, "replicas", json!(1)),
-            "HorizontalPodAutoscaler" => set_absent(spec, "minReplicas", json!(1)),
+            "ReplicaSet" | "ReplicationController" => set_absent(spec, "replicas", 1.into()),
+            "HorizontalPodAutoscaler" => set_absent(spec, "minReplicas", 1.into()),
             _ => {}
         }
     }
@@ -49,20 +63,20 @@ pub fn complete<'a>(group: &str, kind: &str, object: &'a Value) -> Cow<'a, Value
 
 /// `SetDefaults_Deployment`.
 fn complete_deployment(spec: &mut Map<String, Value>) {
-    set_absent(spec, "replicas", json!(1));
+    set_absent(spec, "replicas", 1.into());
     if let Some(rolling) = rolling_update(spec, "strategy", true) {
-        set_absent(rolling, "maxUnavailable", json!("25%"));
-        set_absent(rolling, "maxSurge", json!("25%"));
+        set_absent(rolling, "maxUnavailable", "25%".into());
+        set_absent(rolling, "maxSurge", "25%".into());
     }
 }
 
 /// `SetDefaults_StatefulSet`. `maxUnavailable` has no default while the feature gate `MaxUnavailableStatefulSet` is
 /// off, as it is by default.
 fn complete_stateful_set(spec: &mut Map<String, Value>) {
-    set_absent(spec, "replicas", json!(1));
+    set_absent(spec, "replicas", 1.into());
     set_empty(spec, "podManagementPolicy", "OrderedReady");
     if let Some(rolling) = rolling_update(spec, "updateStrategy", false) {
-        set_absent(rolling, "partition", json!(0));
+        set_absent(rolling, "partition", 0.into());
     }
     if let Some(retention) = object_of(spec, "persistentVolumeClaimRetentionPolicy") {
         set_empty(retention, "whenDeleted", "Retain");
@@ -73,8 +87,8 @@ fn complete_stateful_set(spec: &mut Map<String, Value>) {
 /// `SetDefaults_DaemonSet`.
 fn complete_daemon_set(spec: &mut Map<String, Value>) {
     if let Some(rolling) = rolling_update(spec, "updateStrategy", true) {
-        set_absent(rolling, "maxUnavailable", json!(1));
-        set_absent(rolling, "maxSurge", json!(0));
+        set_absent(rolling, "maxUnavailable", 1.into());
+        set_absent(rolling, "maxSurge", 0.into());
     }
 }
 
@@ -95,8 +109,7 @@ fn rolling_update<'a>(
 
 /// `SetDefaults_ReplicationController` and `SetDefaults_Job`: the template's labels stand in for absent ones.
 fn complete_labels(object: &mut Value, kind: &str) {
-    let Some(labels) = object.pointer("/spec/template/metadata/labels").filter(|labels| is_filled(labels)).cloned()
-    else {
+    let Some(labels) = labels_of_template(object).filter(|labels| is_filled(labels)).cloned() else {
         return;
     };
     if kind == "ReplicationController"
@@ -112,36 +125,42 @@ fn complete_labels(object: &mut Value, kind: &str) {
     }
 }
 
+fn labels_of_template(object: &Value) -> Option<&Value> {
+    object.get("spec")?.get("template")?.get("metadata")?.get("labels")
+}
+
 /// `SetDefaults_PodSpec`, `SetDefaults_Pod` and what follows them, for the pod at `place`.
-fn complete_pod(object: &mut Value, kind: &str, place: &PodPlace) {
-    let labels = object.pointer(&place.metadata.field("labels").pointer()).and_then(Value::as_object).cloned();
+fn complete_pod(object: &mut Value, kind: &str, place: &PodPlace, resources: Option<Resources>) {
+    let labels = Node::root(object).follow(&place.metadata.field("labels")).ok().and_then(|labels| labels.value());
+    let labels = labels.and_then(Value::as_object).cloned();
     // The template of a ReplicationController is a pointer: there may be none. All others have one, if an empty one.
-    if kind == "ReplicationController" && object.pointer("/spec/template").is_none_or(Value::is_null) {
+    if kind == "ReplicationController"
+        && object.get("spec").and_then(|spec| spec.get("template")).is_none_or(Value::is_null)
+    {
         return;
     }
     let Some(spec) = object_at(object, &place.spec) else { return };
     set_empty(spec, "restartPolicy", "Always");
     set_empty(spec, "schedulerName", "default-scheduler");
-    set_absent(spec, "terminationGracePeriodSeconds", json!(30));
+    set_absent(spec, "terminationGracePeriodSeconds", 30.into());
     // `Convert_v1_Pod_To_core_Pod`.
     if spec.get("terminationGracePeriodSeconds").and_then(Value::as_i64).is_some_and(|seconds| seconds < 0) {
-        spec.insert("terminationGracePeriodSeconds".to_owned(), json!(1));
+        spec.insert("terminationGracePeriodSeconds".to_owned(), 1.into());
     }
     let host_network = spec.get("hostNetwork") == Some(&Value::Bool(true));
     for list in ["initContainers", "containers", "ephemeralContainers"] {
         let is_ephemeral = list == "ephemeralContainers";
         for container in objects_in(spec, list) {
             complete_container(container);
-            if !is_ephemeral {
-                requests_from_limits(container);
-            }
             if host_network && !is_ephemeral {
                 host_ports(container);
             }
         }
     }
     objects_in(spec, "volumes").for_each(complete_volume);
-    complete_pod_resources(spec);
+    if let Some(complete_resources) = resources {
+        complete_resources(spec);
+    }
     if let Some(labels) = labels {
         merge_label_keys(spec, &labels);
     }
@@ -159,12 +178,12 @@ fn complete_container(container: &mut Map<String, Value>) {
             [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
         {
             if is_zero(probe.get(field)) {
-                probe.insert(field.to_owned(), json!(default));
+                probe.insert(field.to_owned(), default.into());
             }
         }
         complete_http_get(probe);
         if let Some(Value::Object(grpc)) = probe.get_mut("grpc") {
-            set_absent(grpc, "service", json!(""));
+            set_absent(grpc, "service", "".into());
         }
     }
     if let Some(Value::Object(lifecycle)) = container.get_mut("lifecycle") {
@@ -208,8 +227,15 @@ fn host_ports(container: &mut Map<String, Value>) {
 /// crate is a source.
 fn complete_volume(volume: &mut Map<String, Value>) {
     if volume.iter().all(|(field, value)| field == "name" || value.is_null()) {
-        volume.insert("emptyDir".to_owned(), json!({}));
+        volume.insert("emptyDir".to_owned(), Value::Object(Map::new()));
     }
+}
+
+fn complete_resources(spec: &mut Map<String, Value>) {
+    for list in ["initContainers", "containers"] {
+        objects_in(spec, list).for_each(requests_from_limits);
+    }
+    complete_pod_resources(spec);
 }
 
 /// `defaultHugePagePodLimits` and `defaultPodRequests`: what the pod as a whole asks for, where it says a part of it.
@@ -368,7 +394,11 @@ fn merge_into_selector(term: &mut Map<String, Value>, labels: &Map<String, Value
         let keys = term.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         for key in keys.iter().filter_map(Value::as_str) {
             if let Some(Value::String(value)) = labels.get(key) {
-                merged.push(json!({ "key": key, "operator": operator, "values": [value] }));
+                merged.push(object(&mut [
+                    ("key", key.into()),
+                    ("operator", operator.into()),
+                    ("values", Value::Array(vec![value.as_str().into()])),
+                ]));
             }
         }
     }
@@ -376,7 +406,7 @@ fn merge_into_selector(term: &mut Map<String, Value>, labels: &Map<String, Value
         return;
     }
     let Some(Value::Object(selector)) = term.get_mut("labelSelector") else { return };
-    set_absent(selector, "matchExpressions", json!([]));
+    set_absent(selector, "matchExpressions", Value::Array(Vec::new()));
     if let Some(Value::Array(expressions)) = selector.get_mut("matchExpressions") {
         for expression in merged {
             if !expressions.contains(&expression) {

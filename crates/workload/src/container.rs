@@ -83,40 +83,38 @@ pub fn containers<'a>(spec: &Node<'a>) -> Result<Vec<Container<'a>>, Malformed> 
 
 impl<'a> Container<'a> {
     fn new(node: Node<'a>, role: Role) -> Result<Self, Malformed> {
-        let restarts = role == Role::Init && node.get("restartPolicy")?.string()? == Some("Always");
+        let restarts = role == Role::Init && node.string_at("restartPolicy")? == Some("Always");
         Ok(Self {
             role: if restarts { Role::Sidecar } else { role },
-            name: node.get("name")?.string()?.unwrap_or_default(),
-            image: node.get("image")?.string()?.unwrap_or_default(),
+            name: node.text_at("name")?,
+            image: node.text_at("image")?,
             node,
         })
     }
 
     /// The entry point; empty where the image's own is used.
     pub fn command(&self) -> Result<Vec<&'a str>, Malformed> {
-        self.node.get("command")?.strings()
+        self.node.strings_at("command")
     }
 
     /// The arguments of the entry point; empty where the image's own are used.
     pub fn args(&self) -> Result<Vec<&'a str>, Malformed> {
-        self.node.get("args")?.strings()
+        self.node.strings_at("args")
     }
 
     /// The environment variables of `env`, in order. What `envFrom` adds is not known here. References such as
     /// `$(OTHER)` are left as they are.
     pub fn env(&self) -> Result<Vec<EnvVar<'a>>, Malformed> {
-        let variables = self.node.get("env")?.items()?;
-        variables
-            .into_iter()
-            .map(|node| {
-                let literal = node.get("value")?.string()?.unwrap_or_default();
-                Ok(EnvVar {
-                    name: node.get("name")?.string()?.unwrap_or_default(),
-                    value: node.get("valueFrom")?.is_absent().then_some(literal),
-                    node,
-                })
-            })
-            .collect()
+        let mut variables = Vec::new();
+        for node in self.node.items_at("env")? {
+            let literal = node.text_at("value")?;
+            variables.push(EnvVar {
+                name: node.text_at("name")?,
+                value: node.get("valueFrom")?.is_absent().then_some(literal),
+                node,
+            });
+        }
+        Ok(variables)
     }
 
     /// The variable `name` as the container will see it: of several with one name, the last
@@ -127,21 +125,19 @@ impl<'a> Container<'a> {
 
     /// The ports that it names. It may listen on others.
     pub fn ports(&self) -> Result<Vec<Port<'a>>, Malformed> {
-        let ports = self.node.get("ports")?.items()?;
-        ports
-            .into_iter()
-            .map(|node| {
-                let number = |field| Ok(node.get(field)?.int32()?.filter(|port| *port != 0));
-                let text = |field| Ok(node.get(field)?.string()?.filter(|text| !text.is_empty()));
-                Ok(Port {
-                    name: text("name")?,
-                    container_port: number("containerPort")?,
-                    host_port: number("hostPort")?,
-                    protocol: text("protocol")?.unwrap_or("TCP"),
-                    node,
-                })
-            })
-            .collect()
+        let mut ports = Vec::new();
+        for node in self.node.items_at("ports")? {
+            let number = |field| Ok(node.int32_at(field)?.filter(|port| *port != 0));
+            let text = |field| Ok(node.string_at(field)?.filter(|text| !text.is_empty()));
+            ports.push(Port {
+                name: text("name")?,
+                container_port: number("containerPort")?,
+                host_port: number("hostPort")?,
+                protocol: text("protocol")?.unwrap_or("TCP"),
+                node,
+            });
+        }
+        Ok(ports)
     }
 
     /// The container's `resources`.

@@ -3,8 +3,9 @@
 
 use std::fmt;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use crate::node::object;
 use crate::path::{Path, Segment};
 
 /// One change to an object.
@@ -111,11 +112,9 @@ enum Change {
 impl Change {
     fn operation(&self) -> Value {
         match self {
-            Self::Put { at, value, new } => {
-                json!({ "op": if *new { "add" } else { "replace" }, "path": at.pointer(), "value": value })
-            }
-            Self::Push { at, value } => json!({ "op": "add", "path": at.pointer() + "/-", "value": value }),
-            Self::Take { at } => json!({ "op": "remove", "path": at.pointer() }),
+            Self::Put { at, value, new } => operation(if *new { "add" } else { "replace" }, at.pointer(), Some(value)),
+            Self::Push { at, value } => operation("add", at.pointer() + "/-", Some(value)),
+            Self::Take { at } => operation("remove", at.pointer(), None),
         }
     }
 
@@ -157,6 +156,13 @@ impl Change {
     }
 }
 
+fn operation(op: &str, path: String, value: Option<&Value>) -> Value {
+    let mut fields = [("op", op.into()), ("path", path.into()), ("value", value.cloned().unwrap_or_default())];
+    // Removal alone has no value; that of the others may be `null`.
+    let count = if value.is_some() { 3 } else { 2 };
+    fields.get_mut(..count).map_or(Value::Null, object)
+}
+
 /// What a path leads to.
 enum Place<'a> {
     /// A value, which may be `null`.
@@ -180,9 +186,11 @@ fn plan(object: &Value, edit: &Edit) -> Result<Option<Change>, EditError> {
         Edit::Append { value, .. } => match place {
             Place::Found(Value::Array(items)) if items.contains(value) => return Ok(None),
             Place::Found(Value::Array(_)) => Change::Push { at: path.clone(), value: value.clone() },
-            Place::Found(Value::Null) => Change::Put { at: path.clone(), value: json!([value]), new: false },
+            Place::Found(Value::Null) => {
+                Change::Put { at: path.clone(), value: Value::Array(vec![value.clone()]), new: false }
+            }
             Place::Found(_) => return Err(EditError { path: path.clone(), problem: "must be a list" }),
-            missing => put(path, &missing, json!([value]))?,
+            missing => put(path, &missing, Value::Array(vec![value.clone()]))?,
         },
         Edit::Remove { .. } if path.is_root() => {
             return Err(EditError { path: path.clone(), problem: "must stay: it is the whole object" });
@@ -255,6 +263,8 @@ fn prefix(path: &Path, depth: usize) -> Path {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn edited(mut object: Value, edit: Edit) -> Value {

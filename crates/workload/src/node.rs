@@ -27,11 +27,13 @@ pub struct Fault {
 
 impl Malformed {
     /// `node`'s value is not what Kubernetes wants: `problem` says what it must be.
-    pub fn new(node: &Node<'_>, problem: impl Into<String>) -> Self {
+    #[cold]
+    #[inline(never)]
+    pub fn new(node: &Node<'_>, problem: &str) -> Self {
         Self(Box::new(Fault {
             path: node.path.clone(),
             found: shorten(node.value.unwrap_or(&Value::Null)),
-            problem: problem.into(),
+            problem: problem.to_owned(),
         }))
     }
 }
@@ -55,6 +57,34 @@ impl std::error::Error for Malformed {}
 /// At most this many characters of a bad value are repeated in a message.
 const SHOWN: usize = 60;
 
+/// Reads `text`, of at most 128 levels.
+///
+/// The one place where guests read JSON: each kind of source, and each type that is read, is kilobytes of a module.
+///
+/// # Errors
+/// What is no JSON.
+#[inline(never)]
+pub fn read_json(text: &str) -> serde_json::Result<Value> {
+    serde_json::from_str(text)
+}
+
+/// `value` as JSON. Its `Display` says the same, by a writer of its own, which is kilobytes of a module.
+#[inline(never)]
+pub fn to_json(value: &Value) -> String {
+    // Only a map with keys that are no texts cannot be written, which a `Value` cannot hold.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// The JSON object with these fields.
+#[inline(never)]
+pub fn object(fields: &mut [(&str, Value)]) -> Value {
+    let mut map = Map::new();
+    for (name, value) in fields {
+        map.insert((*name).to_owned(), value.take());
+    }
+    Value::Object(map)
+}
+
 /// `value` as JSON of a length that fits a message.
 pub fn shorten(value: &Value) -> String {
     match value {
@@ -62,9 +92,9 @@ pub fn shorten(value: &Value) -> String {
         Value::Object(fields) if !fields.is_empty() => "{...}".to_owned(),
         Value::String(text) if text.chars().count() > SHOWN => {
             let head: String = text.chars().take(SHOWN).collect();
-            format!("{}...", Value::String(head))
+            to_json(&Value::String(head)) + "..."
         }
-        other => other.to_string(),
+        other => to_json(other),
     }
 }
 
@@ -111,37 +141,55 @@ impl<'a> Node<'a> {
     }
 
     /// The field `name` of this object.
+    #[inline(never)]
     pub fn get(&self, name: &str) -> Result<Self, Malformed> {
         self.step(Segment::Field(name.to_owned()))
     }
 
     /// The entry `key` of this map, whose keys users choose.
+    #[inline(never)]
     pub fn entry(&self, key: &str) -> Result<Self, Malformed> {
         self.step(Segment::Key(key.to_owned()))
     }
 
     /// The value at `path` from here.
+    #[inline(never)]
     pub fn follow(&self, path: &Path) -> Result<Self, Malformed> {
-        path.segments().into_iter().try_fold(self.clone(), |node, segment| node.step(segment.clone()))
+        let mut node = self.clone();
+        for segment in path.segments() {
+            node = node.step(segment.clone())?;
+        }
+        Ok(node)
     }
 
     /// The value at the fields of `dotted` (`spec.template.spec`) from here.
+    #[inline(never)]
     pub fn dig(&self, dotted: &str) -> Result<Self, Malformed> {
-        dotted.split('.').try_fold(self.clone(), |node, name| node.get(name))
+        let mut node = self.clone();
+        for name in dotted.split('.') {
+            node = node.get(name)?;
+        }
+        Ok(node)
     }
 
     /// The items of this list; none where it is absent.
+    #[inline(never)]
     pub fn items(&self) -> Result<Vec<Self>, Malformed> {
         match self.value {
             None => Ok(Vec::new()),
             Some(Value::Array(items)) => {
-                Ok(items.iter().enumerate().map(|(index, item)| Self::at(item, self.path.index(index))).collect())
+                let mut nodes = Vec::with_capacity(items.len());
+                for (index, item) in items.iter().enumerate() {
+                    nodes.push(Self::at(item, self.path.index(index)));
+                }
+                Ok(nodes)
             }
             Some(_) => Err(Malformed::new(self, "must be a list")),
         }
     }
 
     /// This object's fields, or `None` where it is absent.
+    #[inline(never)]
     pub fn object(&self) -> Result<Option<&'a Map<String, Value>>, Malformed> {
         match self.value {
             None => Ok(None),
@@ -151,6 +199,7 @@ impl<'a> Node<'a> {
     }
 
     /// This text, or `None` where it is absent.
+    #[inline(never)]
     pub fn string(&self) -> Result<Option<&'a str>, Malformed> {
         match self.value {
             None => Ok(None),
@@ -160,6 +209,7 @@ impl<'a> Node<'a> {
     }
 
     /// This truth value, or `None` where it is absent.
+    #[inline(never)]
     pub fn boolean(&self) -> Result<Option<bool>, Malformed> {
         match self.value {
             None => Ok(None),
@@ -169,6 +219,7 @@ impl<'a> Node<'a> {
     }
 
     /// This whole number of 32 bits (Kubernetes' `int32`: replicas, ports, skews), or `None` where it is absent.
+    #[inline(never)]
     pub fn int32(&self) -> Result<Option<i32>, Malformed> {
         self.int64()?
             .map(|number| i32::try_from(number).map_err(|_| Malformed::new(self, "must be a whole number of 32 bits")))
@@ -177,6 +228,7 @@ impl<'a> Node<'a> {
 
     /// This whole number of 64 bits, or `None` where it is absent. `3.0` is no whole number: the API server
     /// refuses it in an integer field.
+    #[inline(never)]
     pub fn int64(&self) -> Result<Option<i64>, Malformed> {
         match self.value {
             None => Ok(None),
@@ -186,6 +238,7 @@ impl<'a> Node<'a> {
 
     /// This map of strings, such as labels; empty where it is absent. A `null` value is the empty string, as Go
     /// reads it.
+    #[inline(never)]
     pub fn string_map(&self) -> Result<Vec<(&'a str, &'a str)>, Malformed> {
         let mut texts = Vec::new();
         for (key, value) in self.object()?.into_iter().flatten() {
@@ -195,6 +248,7 @@ impl<'a> Node<'a> {
     }
 
     /// These texts; none where the list is absent. A `null` item is the empty string, as Go reads it.
+    #[inline(never)]
     pub fn strings(&self) -> Result<Vec<&'a str>, Malformed> {
         let mut texts = Vec::new();
         for item in self.items()? {
@@ -209,10 +263,54 @@ impl<'a> Node<'a> {
     /// large, and forgets fields newer than itself.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<Option<T>, Malformed> {
         self.value
-            .map(|value| T::deserialize(value).map_err(|error| Malformed::new(self, error.to_string())))
+            .map(|value| T::deserialize(value).map_err(|error| Malformed::new(self, &error.to_string())))
             .transpose()
     }
 
+    /// [`Self::string`] at the fields of `dotted` from here. This and its likes are what rules mostly ask: a call of
+    /// one is a third of the code of the two calls.
+    #[inline(never)]
+    pub fn string_at(&self, dotted: &str) -> Result<Option<&'a str>, Malformed> {
+        self.dig(dotted)?.string()
+    }
+
+    /// The text at the fields of `dotted` from here; empty where it is absent.
+    #[inline(never)]
+    pub fn text_at(&self, dotted: &str) -> Result<&'a str, Malformed> {
+        Ok(self.dig(dotted)?.string()?.unwrap_or_default())
+    }
+
+    /// [`Self::items`] at the fields of `dotted` from here.
+    #[inline(never)]
+    pub fn items_at(&self, dotted: &str) -> Result<Vec<Self>, Malformed> {
+        self.dig(dotted)?.items()
+    }
+
+    /// [`Self::strings`] at the fields of `dotted` from here.
+    #[inline(never)]
+    pub fn strings_at(&self, dotted: &str) -> Result<Vec<&'a str>, Malformed> {
+        self.dig(dotted)?.strings()
+    }
+
+    /// [`Self::string_map`] at the fields of `dotted` from here.
+    #[inline(never)]
+    pub fn string_map_at(&self, dotted: &str) -> Result<Vec<(&'a str, &'a str)>, Malformed> {
+        self.dig(dotted)?.string_map()
+    }
+
+    /// [`Self::int32`] at the fields of `dotted` from here.
+    #[inline(never)]
+    pub fn int32_at(&self, dotted: &str) -> Result<Option<i32>, Malformed> {
+        self.dig(dotted)?.int32()
+    }
+
+    /// [`Self::boolean`] at the fields of `dotted` from here.
+    #[inline(never)]
+    pub fn boolean_at(&self, dotted: &str) -> Result<Option<bool>, Malformed> {
+        self.dig(dotted)?.boolean()
+    }
+
+    #[inline(never)]
     fn step(&self, segment: Segment) -> Result<Self, Malformed> {
         let value = match (self.value, &segment) {
             (None, _) => None,

@@ -65,6 +65,7 @@ impl Path {
     }
 
     /// The path of fields in `dotted`, such as `spec.template.spec`. Empty text is the object itself.
+    #[inline(never)]
     pub fn fields(dotted: &str) -> Self {
         dotted.split('.').filter(|field| !field.is_empty()).fold(Self::root(), |path, field| path.field(field))
     }
@@ -94,6 +95,7 @@ impl Path {
     }
 
     /// The steps from the object to this place.
+    #[inline(never)]
     pub fn segments(&self) -> Vec<&Segment> {
         let mut segments = Vec::new();
         let mut path = self;
@@ -127,7 +129,13 @@ impl Path {
             pointer.push('/');
             match segment {
                 Segment::Field(name) | Segment::Key(name) => {
-                    pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+                    for character in name.chars() {
+                        match character {
+                            '~' => pointer.push_str("~0"),
+                            '/' => pointer.push_str("~1"),
+                            other => pointer.push(other),
+                        }
+                    }
                 }
                 // Writing to a String cannot fail.
                 Segment::Index(index) => drop(write!(pointer, "{index}")),
@@ -136,6 +144,7 @@ impl Path {
         pointer
     }
 
+    #[inline(never)]
     pub(crate) fn with(&self, segment: Segment) -> Self {
         Self(Some(Rc::new(Step { before: self.clone(), segment })))
     }

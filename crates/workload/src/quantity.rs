@@ -88,7 +88,7 @@ impl Quantity {
     /// A JSON number is read by its text, as `Quantity.UnmarshalJSON` does; blanks around a text are ignored.
     pub fn of(node: &Node<'_>) -> Result<Option<Self>, Malformed> {
         node.value()
-            .map(|value| Self::of_value(value).map_err(|error| Malformed::new(node, error.to_string())))
+            .map(|value| Self::of_value(value).map_err(|error| Malformed::new(node, &error.to_string())))
             .transpose()
     }
 
@@ -227,7 +227,7 @@ impl<'a> ResourceList<'a> {
         let mut list = Vec::new();
         for (name, value) in node.object()?.into_iter().flatten() {
             let quantity = Quantity::of_value(value)
-                .map_err(|error| Malformed::new(&Node::at(value, node.path().key(name)), error.to_string()))?;
+                .map_err(|error| Malformed::new(&Node::at(value, node.path().key(name)), &error.to_string()))?;
             list.push((name.as_str(), quantity.rounded_up(MILLI)));
         }
         Ok(Self(list))

@@ -182,7 +182,7 @@ impl Selector {
             check_value(value, || labels.entry(key))?;
             requirements.push(Requirement::equals(key, value));
         }
-        for expression in node.get("matchExpressions")?.items()? {
+        for expression in node.items_at("matchExpressions")? {
             requirements.push(read_expression(&expression)?);
         }
         Ok(Self { requirements: Some(requirements) })

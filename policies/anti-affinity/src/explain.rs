@@ -5,6 +5,7 @@ use policy::{Finding, Problem};
 use serde_json::Value;
 use workload::selector::{Answer, Operator, Requirement};
 use workload::texts::TextMap;
+use workload::texts::join;
 use workload::{Malformed, Node};
 
 use crate::members::Sight;
@@ -108,7 +109,7 @@ impl Ensemble<'_, '_> {
             })
             .collect();
         if labels.len() == requirements.len() && (1..=SHOWN).contains(&labels.len()) {
-            format!("{{matchLabels: {{{}}}}}", labels.join(", "))
+            format!("{{matchLabels: {{{}}}}}", join(&labels, ", "))
         } else {
             "<the set's own spec.selector>".to_owned()
         }
@@ -206,7 +207,7 @@ impl Ensemble<'_, '_> {
         if shown.is_empty() {
             shown = of_keys(&mut members.selector().requirements().iter());
         }
-        if shown.is_empty() { "no such label".to_owned() } else { shown.join(", ") }
+        if shown.is_empty() { "no such label".to_owned() } else { join(&shown, ", ") }
     }
 
     /// What is wrong with a constraint that sees all members, and yet lets two share a domain.
@@ -333,7 +334,7 @@ fn conditions(requirements: &[&Requirement]) -> String {
         if requirement.values.len() > SHOWN {
             values.push("...".to_owned());
         }
-        values.join(", ")
+        join(&values, ", ")
     };
     let mut texts: Vec<String> = requirements
         .iter()
@@ -351,7 +352,7 @@ fn conditions(requirements: &[&Requirement]) -> String {
     if requirements.len() > SHOWN {
         texts.push("and more".to_owned());
     }
-    if texts.is_empty() { "all pods".to_owned() } else { texts.join(", ") }
+    if texts.is_empty() { "all pods".to_owned() } else { join(&texts, ", ") }
 }
 
 /// `value` as YAML: in quotes where it would be read as something else than text.

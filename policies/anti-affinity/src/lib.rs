@@ -8,9 +8,10 @@ mod zones;
 
 use policy::{Fault, Finding, Level, Operation, Policy, Problem, Quorum, Review, SettingsError, Target};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use workload::edit::Edit;
 use workload::member::Set;
+use workload::node::{object, shorten};
 use workload::{Malformed, Node, Path};
 
 use members::Sight;
@@ -76,6 +77,7 @@ impl Default for AntiAffinity {
 
 impl Policy for AntiAffinity {
     const NAME: &'static str = "anti-affinity";
+    const READS_RESOURCES: bool = false;
     const TARGETS: &'static [Target] = &[
         Target {
             group: "apps",
@@ -96,7 +98,10 @@ impl Policy for AntiAffinity {
 
     fn check(&self) -> Result<(), SettingsError> {
         if self.zone_key.is_empty() || self.zone_key == NODE {
-            let problem = format!("Invalid value: {:?}: must be a label of nodes that many nodes share", self.zone_key);
+            let problem = format!(
+                "Invalid value: {}: must be a label of nodes that many nodes share",
+                shorten(&self.zone_key.as_str().into())
+            );
             return Err(SettingsError::new("zoneKey", problem));
         }
         Ok(())
@@ -127,7 +132,7 @@ impl Policy for AntiAffinity {
 fn judged_count(review: &Review<'_>) -> Result<i64, Malformed> {
     let count = Set::read(&review.object)?.replicas;
     match &review.request.object {
-        Some(new) if count == 0 => Ok(Node::root(new).dig("spec.replicas")?.int32()?.map_or(0, i64::from)),
+        Some(new) if count == 0 => Ok(Node::root(new).int32_at("spec.replicas")?.map_or(0, i64::from)),
         _ => Ok(count),
     }
 }
@@ -195,7 +200,7 @@ impl Ensemble<'_, '_> {
         }
         let terms =
             Path::fields("spec.template.spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution");
-        vec![Edit::append(terms, json!({ "labelSelector": selector, "topologyKey": NODE }))]
+        vec![Edit::append(terms, object(&mut [("labelSelector", selector.clone()), ("topologyKey", NODE.into())]))]
     }
 }
 

@@ -45,8 +45,8 @@ impl<'a> Sight<'a> {
             return Err(Malformed::new(&key_node, "must be a label of nodes such as kubernetes.io/hostname"));
         };
         let mut selector = Selector::read(&node.get("labelSelector")?)?;
-        let matched = node.get("matchLabelKeys")?.strings()?;
-        let mismatched = node.get("mismatchLabelKeys")?.strings()?;
+        let matched = node.strings_at("matchLabelKeys")?;
+        let mismatched = node.strings_at("mismatchLabelKeys")?;
         let by_controller = |key: &&str| [POD_NAME, POD_INDEX, REVISION].contains(key);
         let merged: Vec<&str> = matched.iter().chain(&mismatched).copied().collect();
         if merged.iter().any(by_controller) && !selector.is_nothing() {
@@ -116,7 +116,7 @@ impl<'a> Sight<'a> {
 /// `namespaces` and what `namespaceSelector` matches add up; without both it is the pod's own. An empty selector
 /// matches all: `PodAffinityTerm` in `k8s.io/api/core/v1/types.go`.
 fn own_namespace(node: &Node<'_>, namespace: &str) -> Result<Answer, Malformed> {
-    let namespaces = node.get("namespaces")?.strings()?;
+    let namespaces = node.strings_at("namespaces")?;
     let selector = node.get("namespaceSelector")?;
     if namespaces.contains(&namespace) || (namespaces.is_empty() && selector.is_absent()) {
         return Ok(Answer::Yes);
@@ -194,7 +194,8 @@ impl Members {
     fn groups(&self, sights: &[&Sight<'_>]) -> Vec<Group> {
         let selectors: Vec<&Selector> =
             sights.iter().filter(|sight| !sight.too_long).map(|sight| &sight.selector).collect();
-        let keys = selectors.iter().flat_map(|selector| selector.requirements()).map(|requirement| requirement.key.clone());
+        let keys =
+            selectors.iter().flat_map(|selector| selector.requirements()).map(|requirement| requirement.key.clone());
         let keys = Texts::new(keys.collect());
         // Every group gets a copy of the labels: only of those that somebody asks for. No value of a selector is longer
         // than 63 characters, so that what is cut off makes no difference.

@@ -89,21 +89,21 @@ impl<'a> Placement<'a> {
     pub(crate) fn read(object: &Node<'a>, namespace: &str, count: i64) -> Result<Self, Malformed> {
         let pod = object.dig("spec.template.spec")?;
         let terms = |path: &str, inner: Option<&str>| -> Result<Vec<Sight<'a>>, Malformed> {
-            let list = pod.dig("affinity")?.dig(path)?.items()?;
-            list.into_iter()
-                .take(MOST_TERMS)
-                .map(|item| Sight::read(inner.map_or(Ok(item.clone()), |inner| item.get(inner))?, namespace))
-                .collect()
+            let mut terms = Vec::new();
+            for item in pod.dig("affinity")?.dig(path)?.items()?.into_iter().take(MOST_TERMS) {
+                let item = if let Some(inner) = inner { item.get(inner)? } else { item };
+                terms.push(Sight::read(item, namespace)?);
+            }
+            Ok(terms)
         };
         let mut required = terms(&format!("podAntiAffinity.{REQUIRED}"), None)?;
         let mut preferred = terms(&format!("podAntiAffinity.{PREFERRED}"), Some("podAffinityTerm"))?;
         let mut attracting = terms(&format!("podAffinity.{REQUIRED}"), None)?;
-        let constraints = pod.get("topologySpreadConstraints")?.items()?;
-        let mut spreads = constraints
-            .into_iter()
-            .take(MOST_TERMS)
-            .map(|node| Spread::read(node, namespace))
-            .collect::<Result<Vec<_>, _>>()?;
+        let constraints = pod.items_at("topologySpreadConstraints")?;
+        let mut spreads = Vec::new();
+        for node in constraints.into_iter().take(MOST_TERMS) {
+            spreads.push(Spread::read(node, namespace)?);
+        }
         let mut takes_port = false;
         for container in containers(&pod)?.iter().filter(|container| container.role.is_long_running()) {
             takes_port |= container.ports()?.iter().any(|port| port.host_port.is_some());

@@ -2,8 +2,9 @@
 
 use policy::quorum::tolerance;
 use policy::{Finding, Level, Problem};
-use serde_json::{Value, json};
+use serde_json::Value;
 use workload::edit::Edit;
+use workload::node::object;
 use workload::{Malformed, Node};
 
 use crate::explain::domain;
@@ -75,10 +76,13 @@ impl AntiAffinity {
             return Ok(Some(found.advise(advice).fix(tighten(spread, ensemble, zones)?)));
         }
         let constraints = placement.pod.get("topologySpreadConstraints")?.path().clone();
-        let constraint = json!({
-            "labelSelector": selector, "maxSkew": 1, "minDomains": zones,
-            "topologyKey": self.zone_key, "whenUnsatisfiable": "DoNotSchedule",
-        });
+        let constraint = object(&mut [
+            ("labelSelector", selector.clone()),
+            ("maxSkew", 1.into()),
+            ("minDomains", zones.into()),
+            ("topologyKey", self.zone_key.as_str().into()),
+            ("whenUnsatisfiable", "DoNotSchedule".into()),
+        ]);
         let found = finding("zone-majority", &Node::at(&Value::Null, constraints.clone()), together, reason);
         let advice = format!(
             "add to it: {{topologyKey: {}, whenUnsatisfiable: DoNotSchedule, maxSkew: 1, minDomains: {zones}, labelSelector: <the set's own>}}",
@@ -97,7 +101,10 @@ impl AntiAffinity {
         let required = placement.pod.dig("affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution")?;
         let terms = required.get("nodeSelectorTerms")?;
         // One of the terms must fit, so that a node is bound to a zone only where they all name the same.
-        let zones = terms.items()?.iter().map(|term| self.only_zone(term)).collect::<Result<Vec<_>, _>>()?;
+        let mut zones = Vec::new();
+        for term in terms.items()? {
+            zones.push(self.only_zone(&term)?);
+        }
         if let Some(Some(first)) = zones.first()
             && zones.iter().all(|zone| zone.as_ref() == Some(first))
         {
@@ -109,11 +116,11 @@ impl AntiAffinity {
 
     /// The key and the only zone that a term of a node affinity leaves.
     fn only_zone<'a>(&self, term: &Node<'a>) -> Result<Option<(&'a str, &'a str)>, Malformed> {
-        for expression in term.get("matchExpressions")?.items()? {
-            let key = expression.get("key")?.string()?.unwrap_or_default();
-            let values = expression.get("values")?.strings()?;
+        for expression in term.items_at("matchExpressions")? {
+            let key = expression.text_at("key")?;
+            let values = expression.strings_at("values")?;
             if let [zone] = values[..]
-                && expression.get("operator")?.string()? == Some("In")
+                && expression.string_at("operator")? == Some("In")
                 && self.is_within_a_zone(key)
             {
                 return Ok(Some((key, zone)));

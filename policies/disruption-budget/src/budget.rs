@@ -51,7 +51,7 @@ impl Budget {
         let selector = spec.get("selector")?;
         let policy = spec.get("unhealthyPodEvictionPolicy")?;
         Ok(Self {
-            name: object.dig("metadata.name")?.string()?.unwrap_or_default().to_owned(),
+            name: object.text_at("metadata.name")?.to_owned(),
             selector: Selector::read(&selector)?,
             selector_value: selector.value().cloned().unwrap_or_default(),
             limit,

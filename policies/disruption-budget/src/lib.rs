@@ -6,11 +6,13 @@ use policy::lookup::{DISRUPTION_BUDGETS, STATEFUL_SETS};
 use policy::quorum::{self, majority};
 use policy::{Fault, Finding, Level, ObjectRef, Operation, Policy, Problem, Quorum, Review, Target};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use workload::edit::Edit;
 use workload::int_or_percent::{IntOrPercent, Rounding};
 use workload::member::Set;
+use workload::node::object;
 use workload::selector::{Answer, Labels, Operator};
+use workload::texts::join;
 use workload::{Malformed, Node, Path};
 
 use crate::budget::{Budget, Coverage, Limit};
@@ -49,6 +51,7 @@ impl Severity {
 
 impl Policy for DisruptionBudget {
     const NAME: &'static str = "disruption-budget";
+    const READS_RESOURCES: bool = false;
     const TARGETS: &'static [Target] = &[
         Target {
             group: "apps",
@@ -98,7 +101,7 @@ impl Member {
             set: Set::read(object)?,
             quorum: review.quorum(object)?,
             ensemble: quorum::ensemble(object)?.map(str::to_owned),
-            labels: Labels::new(object.dig("metadata.labels")?.string_map()?),
+            labels: Labels::new(object.string_map_at("metadata.labels")?),
             selector: object.dig("spec.selector")?.value().cloned().unwrap_or_default(),
         })
     }
@@ -259,12 +262,14 @@ impl<'a> Ensemble<'a> {
     fn right_budget(&self, namespace: &Namespace) -> Option<Value> {
         let name = &self.member.set.name;
         (self.sets.len() == 1).then(|| {
-            json!({
-                "apiVersion": "policy/v1",
-                "kind": "PodDisruptionBudget",
-                "metadata": { "name": name, "namespace": namespace.name },
-                "spec": { "maxUnavailable": 1, "selector": self.member.selector },
-            })
+            let metadata = object(&mut [("name", name.as_str().into()), ("namespace", namespace.name.as_str().into())]);
+            let spec = object(&mut [("maxUnavailable", 1.into()), ("selector", self.member.selector.clone())]);
+            object(&mut [
+                ("apiVersion", "policy/v1".into()),
+                ("kind", "PodDisruptionBudget".into()),
+                ("metadata", metadata),
+                ("spec", spec),
+            ])
         })
     }
 }
@@ -277,7 +282,7 @@ impl DisruptionBudget {
         let quorum = review.quorum(&review.object)?;
         review.note(quorum.explain());
         let namespace = Namespace::read(review)?;
-        let name = review.object.dig("metadata.name")?.string()?.unwrap_or_default();
+        let name = review.object.text_at("metadata.name")?;
         let Some(member) = namespace.members.iter().find(|member| member.set.name == name) else {
             return Ok(Vec::new());
         };
@@ -449,7 +454,7 @@ fn selects_nothing(budget: &Budget, member: &Member) -> String {
         return format!("is absent and so selects nothing, not the pods of StatefulSet {name}");
     }
     let labels: Vec<String> = member.set.labels.iter().map(|(key, value)| format!("{key}: {value}")).collect();
-    let labels = if labels.is_empty() { "no labels".to_owned() } else { labels.join(", ") };
+    let labels = if labels.is_empty() { "no labels".to_owned() } else { join(&labels, ", ") };
     format!("selects none of the pods of StatefulSet {name}, which have {labels}")
 }
 
@@ -572,7 +577,7 @@ fn overlapping(review: &Review<'_>, namespace: &Namespace, ensemble: &Ensemble<'
             ),
         )
         .at(namespace.reference(budget))
-        .about([first.name.as_str(), second.name.as_str()].join("+"))
+        .about(join(&[first.name.as_str(), second.name.as_str()], "+"))
         .why("the eviction API answers an error for pods with two budgets, so that no drain ends")
         .advise("keep one of the two budgets")
         .level(if replaces { Level::Warning } else { Level::Error }),
@@ -637,12 +642,12 @@ fn too_fast_an_update(review: &Review<'_>, ensemble: &Ensemble<'_>) -> Result<Op
     let node = rolling.get("maxUnavailable")?;
     let Some(limit) = IntOrPercent::read(&node)? else { return Ok(None) };
     let set = &ensemble.member.set;
-    let is_rolling = strategy.get("type")?.string()?.is_none_or(|kind| kind == "RollingUpdate");
+    let is_rolling = strategy.string_at("type")?.is_none_or(|kind| kind == "RollingUpdate");
     if !is_rolling || !ensemble.votes() || ensemble.tolerance == 0 {
         return Ok(None);
     }
     // Members below the partition are left as they are: `pkg/controller/statefulset/stateful_set_control.go`.
-    let partition = i64::from(rolling.get("partition")?.int32()?.unwrap_or(0));
+    let partition = i64::from(rolling.int32_at("partition")?.unwrap_or(0));
     let updated = (set.first_ordinal + set.replicas - partition.max(set.first_ordinal)).max(0);
     let at_once = limit.of(set.replicas, Rounding::Down).max(1).min(updated);
     if at_once <= ensemble.tolerance {

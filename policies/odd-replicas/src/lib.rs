@@ -2,9 +2,7 @@
 
 use policy::lookup::{AUTOSCALERS, Object};
 use policy::quorum::{majority, tolerance};
-use policy::{
-    Fault, Finding, Level, Operation, Policy, Problem, Quorum, Request, Review, SettingsError, Target,
-};
+use policy::{Fault, Finding, Level, Operation, Policy, Problem, Quorum, Request, Review, SettingsError, Target};
 use serde::Deserialize;
 use serde_json::Value;
 use workload::edit::Edit;
@@ -65,6 +63,7 @@ impl Default for OddReplicas {
 
 impl Policy for OddReplicas {
     const NAME: &'static str = "odd-replicas";
+    const READS_RESOURCES: bool = false;
     const TARGETS: &'static [Target] = &[
         Target {
             group: "apps",
@@ -420,9 +419,9 @@ fn declared_otherwise(review: &Review<'_>, quorum: &Quorum) -> Result<Option<Fin
 /// The name of the `StatefulSet` that the autoscaler with this spec scales.
 fn target_set<'a>(spec: &Node<'a>) -> Result<Option<&'a str>, Malformed> {
     let target = spec.get("scaleTargetRef")?;
-    let group = target.get("apiVersion")?.string()?.unwrap_or_default();
-    let is_set = target.get("kind")?.string()? == Some("StatefulSet") && group.starts_with("apps/");
-    Ok(if is_set { target.get("name")?.string()? } else { None })
+    let group = target.text_at("apiVersion")?;
+    let is_set = target.string_at("kind")? == Some("StatefulSet") && group.starts_with("apps/");
+    Ok(if is_set { target.string_at("name")? } else { None })
 }
 
 /// Whether an autoscaler is known to set the count of the set `name`.

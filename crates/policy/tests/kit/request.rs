@@ -68,6 +68,13 @@ fn broken_json_is_denied_with_the_place() {
 }
 
 #[test]
+fn a_field_that_is_there_twice_is_denied() {
+    for payload in [r#"{"request": {}, "request": {}}"#, r#"{"request": {"object": {}, "object": {}}}"#] {
+        assert!(refusal(payload).contains("the same field twice: "), "{payload}");
+    }
+}
+
+#[test]
 fn a_request_of_wrong_types_is_denied() {
     for (field, value) in [
         ("kind", json!("StatefulSet")),
@@ -81,7 +88,8 @@ fn a_request_of_wrong_types_is_denied() {
     ] {
         let answer = Ask::create(&set(3)).field(field, value).answer();
         assert!(!answer.accepted, "{field}");
-        assert!(answer.message.unwrap().contains("invalid type"), "{field}");
+        let message = answer.message.unwrap();
+        assert!(message.contains(&format!("{field}: ")) && message.contains(": must be "), "{message}");
     }
     for value in [json!("text"), json!([1]), json!(7)] {
         let answer = Ask::create(&set(3)).field("object", value).answer();

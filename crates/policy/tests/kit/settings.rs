@@ -40,6 +40,14 @@ fn wrong_values_are_refused_with_the_key_and_what_is_allowed() {
     assert_eq!(refusal(&json!({ "max": 0 })), "settings.max: Invalid value: 0: must be at least 1");
     assert!(refusal(&json!({ "max": "5" })).starts_with("settings.max: Invalid value: \"5\": "));
     assert!(refusal(&json!({ "exempt": { "labels": { "matchLabels": 1 } } })).starts_with("settings.exempt: "));
+    assert!(
+        refusal(&json!({ "exempt": { "names": [null] } })).contains("names[0]: Invalid value: null: must be a string")
+    );
+    assert!(
+        refusal(&json!({ "systems": [{ "images": ["a"] }] }))
+            .ends_with("[0].model: Invalid value: null: expected `majority` or `none`")
+    );
+    assert!(refusal(&json!({ "mutate": "yes" })).ends_with("\"yes\": must be true or false"));
     assert!(refusal(&json!("text")).contains("must be an object"));
 }
 
