@@ -384,8 +384,8 @@ impl DisruptionBudget {
         }
         let member = ensemble.member;
         let meant = namespace.budgets.iter().find(|budget| looks_meant_for(budget, member));
-        let finding = match meant {
-            Some(budget) => Finding::error(
+        let finding = if let Some(budget) = meant {
+            Finding::error(
                 SELECTS_NOTHING,
                 Path::fields("spec.selector"),
                 Problem::Invalid(budget.selector_value.clone()),
@@ -398,25 +398,21 @@ impl DisruptionBudget {
                 vec![Edit::Set { path: Path::fields("spec.selector"), value: member.selector.clone() }]
             } else {
                 Vec::new()
-            }),
-            None => {
-                let finding = Finding::error(
-                    "missing-budget",
-                    Path::fields("metadata.name"),
-                    Problem::Invalid(member.set.name.as_str().into()),
-                    format!(
-                        "no PodDisruptionBudget covers {}, so that drains may evict them all at once",
-                        ensemble.pods()
-                    ),
-                );
-                match ensemble.right_budget(namespace) {
-                    Some(budget) => finding
-                        .advise(format!("create a PodDisruptionBudget with {RIGHT_LIMIT} and the set's selector"))
-                        .create(budget),
-                    None => finding.advise(format!(
-                        "create one PodDisruptionBudget with {RIGHT_LIMIT}, and a selector for the pods of all its sets"
-                    )),
-                }
+            })
+        } else {
+            let finding = Finding::error(
+                "missing-budget",
+                Path::fields("metadata.name"),
+                Problem::Invalid(member.set.name.as_str().into()),
+                format!("no PodDisruptionBudget covers {}, so that drains may evict them all at once", ensemble.pods()),
+            );
+            match ensemble.right_budget(namespace) {
+                Some(budget) => finding
+                    .advise(format!("create a PodDisruptionBudget with {RIGHT_LIMIT} and the set's selector"))
+                    .create(budget),
+                None => finding.advise(format!(
+                    "create one PodDisruptionBudget with {RIGHT_LIMIT}, and a selector for the pods of all its sets"
+                )),
             }
         };
         // A dry run stores nothing, so that what belongs together cannot be there yet.
