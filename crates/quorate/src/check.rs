@@ -147,7 +147,7 @@ fn skipped(name: &Arc<str>, message: &str) -> Note {
 /// Whether this is no attempt at a Kubernetes object at all. A `kind` alone is in many a chart's values.
 fn is_foreign(value: &Value) -> bool {
     let has = |key| value.get(key).is_some();
-    !has("apiVersion") && !(has("kind") && has("metadata"))
+    !(has("apiVersion") || has("kind") && has("metadata"))
 }
 
 /// What tries to be an object and cannot be one.

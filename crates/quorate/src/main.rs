@@ -1,4 +1,5 @@
 //! The command: arguments in, a report and an exit code out.
+#![expect(clippy::doc_markdown, reason = "the documentation of the arguments is their help, which is plain text")]
 
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
@@ -98,7 +99,7 @@ enum Color {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "a number of seconds is wanted, such as 5 or 0.5".to_owned())?;
     // A day: longer is a mistake, and the clock of the limit has no need to know more.
-    if seconds >= 0.001 && seconds <= 86_400.0 {
+    if (0.001..=86_400.0).contains(&seconds) {
         Ok(Duration::from_secs_f64(seconds))
     } else {
         Err("it has to be within 0.001 and 86400".to_owned())

@@ -121,9 +121,9 @@ impl World {
         let mut index = HashMap::with_capacity(objects.len());
         for (position, object) in objects.iter_mut().enumerate() {
             let ObjectRef { api_version, kind, namespace, .. } = &mut object.identity;
-            let namespaced = resources.resolve(api_version, kind, namespace.is_some()).namespaced;
+            let resource = resources.resolve(api_version, kind, namespace.is_some());
             let own = namespace.take().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-            *namespace = namespaced.then_some(own);
+            *namespace = resource.namespaced.then_some(own);
             let home = namespace.clone().unwrap_or_default();
             namespaces.entry(home).or_default().push(position);
             index.insert(key(&object.identity), position);

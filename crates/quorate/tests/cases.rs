@@ -1,4 +1,5 @@
 //! The policies' own cases, through the modules in this binary: what a rule does natively its module does too.
+#![expect(clippy::unwrap_used, reason = "clippy takes helpers of tests for other code")]
 
 use std::collections::BTreeSet;
 use std::fs;

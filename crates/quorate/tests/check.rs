@@ -1,7 +1,8 @@
 //! The check as a library, with third-party modules written as WAT: what they see, what is made of what they say, and that
 //! none of them keeps the rest from being checked.
+#![expect(clippy::unwrap_used, reason = "clippy takes helpers of tests for other code")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -88,7 +89,7 @@ fn metadata(groups: &[&str], versions: &[&str], resources: &[&str]) -> Metadata 
         background_audit: true,
         execution_mode: ExecutionMode::KubewardenWapc,
         policy_type: PolicyType::Kubernetes,
-        context_aware_resources: Default::default(),
+        context_aware_resources: BTreeSet::new(),
         host_capabilities: None,
         minimum_kubewarden_version: None,
     }
@@ -329,9 +330,11 @@ fn a_failing_policy_is_told_by_name_and_object_and_the_others_go_on() {
 
 #[test]
 fn a_policy_that_hangs_is_not_asked_for_ever() {
-    let sets: String =
-        (0..200).map(|number| format!("---\napiVersion: v1\nkind: Pod\nmetadata: {{ name: p{number} }}\n")).collect();
-    let report = check(vec![policy("loops.wasm", &Guest::Loops, &everything())], &sets);
+    let mut pods = String::new();
+    for number in 0..200 {
+        write!(pods, "---\napiVersion: v1\nkind: Pod\nmetadata: {{ name: p{number} }}\n").unwrap();
+    }
+    let report = check(vec![policy("loops.wasm", &Guest::Loops, &everything())], &pods);
     let told = problems(&report);
     assert!((4..50).contains(&told.len()), "{told:#?}");
     let unasked = 200 - (told.len() - 1);

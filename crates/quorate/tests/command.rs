@@ -1,4 +1,5 @@
 //! The command, as a user runs it: exit codes, both forms of the report, bad input of every kind.
+#![expect(clippy::unwrap_used, reason = "clippy takes helpers of tests for other code")]
 
 use std::fmt::Write as _;
 use std::fs;
