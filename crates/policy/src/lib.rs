@@ -67,6 +67,20 @@ pub struct Target {
     pub operations: &'static [Operation],
 }
 
+impl Target {
+    /// Stateful sets as they arrive and change.
+    pub const STATEFUL_SETS: Self = Self {
+        group: "apps",
+        kind: "StatefulSet",
+        resource: "statefulsets",
+        subresource: None,
+        operations: &[Operation::Create, Operation::Update],
+    };
+    /// Stateful sets whose count changes through the subresource, which the rule sees as the set with the new count.
+    pub const STATEFUL_SET_SCALES: Self =
+        Self { subresource: Some("scale"), operations: &[Operation::Update], ..Self::STATEFUL_SETS };
+}
+
 /// A policy: the settings are the type, the rule is [`Policy::judge`].
 pub trait Policy: DeserializeOwned + Default {
     /// The policy's name: its crate's, its folder's and its module's.

@@ -6,7 +6,7 @@ mod members;
 mod placement;
 mod zones;
 
-use policy::{Fault, Finding, Level, Operation, Policy, Problem, Quorum, Review, SettingsError, Target};
+use policy::{Fault, Finding, Level, Policy, Problem, Quorum, Review, SettingsError, Target};
 use serde::Deserialize;
 use serde_json::Value;
 use workload::edit::Edit;
@@ -78,22 +78,7 @@ impl Default for AntiAffinity {
 impl Policy for AntiAffinity {
     const NAME: &'static str = "anti-affinity";
     const READS_RESOURCES: bool = false;
-    const TARGETS: &'static [Target] = &[
-        Target {
-            group: "apps",
-            kind: "StatefulSet",
-            resource: "statefulsets",
-            subresource: None,
-            operations: &[Operation::Create, Operation::Update],
-        },
-        Target {
-            group: "apps",
-            kind: "StatefulSet",
-            resource: "statefulsets",
-            subresource: Some("scale"),
-            operations: &[Operation::Update],
-        },
-    ];
+    const TARGETS: &'static [Target] = &[Target::STATEFUL_SETS, Target::STATEFUL_SET_SCALES];
     const MUTATES: bool = true;
 
     fn check(&self) -> Result<(), SettingsError> {

@@ -53,20 +53,8 @@ impl Policy for DisruptionBudget {
     const NAME: &'static str = "disruption-budget";
     const READS_RESOURCES: bool = false;
     const TARGETS: &'static [Target] = &[
-        Target {
-            group: "apps",
-            kind: "StatefulSet",
-            resource: "statefulsets",
-            subresource: None,
-            operations: &[Operation::Create, Operation::Update],
-        },
-        Target {
-            group: "apps",
-            kind: "StatefulSet",
-            resource: "statefulsets",
-            subresource: Some("scale"),
-            operations: &[Operation::Update],
-        },
+        Target::STATEFUL_SETS,
+        Target::STATEFUL_SET_SCALES,
         Target {
             group: "policy",
             kind: "PodDisruptionBudget",

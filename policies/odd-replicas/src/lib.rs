@@ -65,20 +65,8 @@ impl Policy for OddReplicas {
     const NAME: &'static str = "odd-replicas";
     const READS_RESOURCES: bool = false;
     const TARGETS: &'static [Target] = &[
-        Target {
-            group: "apps",
-            kind: "StatefulSet",
-            resource: "statefulsets",
-            subresource: None,
-            operations: &[Operation::Create, Operation::Update],
-        },
-        Target {
-            group: "apps",
-            kind: "StatefulSet",
-            resource: "statefulsets",
-            subresource: Some("scale"),
-            operations: &[Operation::Update],
-        },
+        Target::STATEFUL_SETS,
+        Target::STATEFUL_SET_SCALES,
         Target {
             group: "autoscaling",
             kind: "HorizontalPodAutoscaler",
