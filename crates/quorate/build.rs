@@ -78,7 +78,7 @@ fn built_modules(out: &Path) -> Result<Vec<Module>> {
          or set QUORATE_MODULES to a folder of annotated modules"
     );
     // What ends up in a guest.
-    for input in ["Cargo.toml", "Cargo.lock", "policies", "crates/policy", "crates/workload"] {
+    for input in [".cargo", "Cargo.toml", "Cargo.lock", "policies", "crates/policy", "crates/workload"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
     check_guest_target()?;
