@@ -154,13 +154,13 @@ impl Finding {
 
     /// A field that the rule reads is one that Kubernetes refuses too.
     pub(crate) fn malformed(malformed: &Malformed, object: &Node<'_>) -> Self {
-        let found = object.follow(&malformed.path).ok().and_then(|node| node.value().cloned()).unwrap_or(Value::Null);
+        let found = object.follow(malformed.path).ok().and_then(|node| node.value().cloned()).unwrap_or(Value::Null);
         // Only the type of an annotation is Kubernetes' business; what it says is ours.
         let annotations = Path::fields("metadata.annotations");
-        let is_ours = found.is_string() && malformed.path.is_within(&annotations);
+        let is_ours = found.is_string() && malformed.path.is_within(annotations);
         let advice =
             if is_ours { "correct the annotation" } else { "the API server refuses this too; correct the field" };
-        Self::error("malformed", malformed.path.clone(), Problem::Invalid(found), malformed.problem.clone())
+        Self::error("malformed", malformed.path, Problem::Invalid(found), malformed.problem.clone())
             .about(malformed.path.to_string())
             .advise(advice)
     }

@@ -211,8 +211,8 @@ impl Request {
 
     /// All but the operation and the objects. An explicit `null` is the zero value, as Go reads it.
     fn read_small(fields: &Node<'_>) -> Result<Self, Malformed> {
-        let text = |dotted: &str| -> Result<String, Malformed> { Ok(fields.text_at(dotted)?.to_owned()) };
-        let name = |dotted: &str| -> Result<Option<String>, Malformed> {
+        let text = |dotted: &'static str| -> Result<String, Malformed> { Ok(fields.text_at(dotted)?.to_owned()) };
+        let name = |dotted: &'static str| -> Result<Option<String>, Malformed> {
             Ok(Some(text(dotted)?).filter(|name| !name.is_empty()))
         };
         Ok(Self {

@@ -123,7 +123,7 @@ pub(crate) fn exemption(policy: &str, object: &Node<'_>, shared: &Shared) -> Res
     }
     let annotation = object.dig("metadata.annotations")?.entry(&format!("quorate.dev/exempt-{policy}"))?;
     let Some(reason) = annotation.string()? else { return Ok(Exemption::None) };
-    let told = |code, problem, text: String| Finding::warning(code, annotation.path().clone(), problem, text);
+    let told = |code, problem, text: String| Finding::warning(code, annotation.path(), problem, text);
     Ok(if !exempt.annotation {
         Exemption::Refused(
             told("exemption-not-allowed", Problem::Forbidden, "this annotation has no effect here".to_owned())

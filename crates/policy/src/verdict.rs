@@ -282,14 +282,7 @@ impl<P: Policy> Judge<'_, P> {
         let object = Node::root(state);
         let cluster = Cluster::new(self.host, lookups, self.request, state);
         let old_node = old.map(Node::root);
-        let review = Review {
-            request: self.request,
-            shared: self.shared,
-            object: object.clone(),
-            old: old_node,
-            cluster,
-            notes,
-        };
+        let review = Review { request: self.request, shared: self.shared, object, old: old_node, cluster, notes };
         let findings = match self.policy.judge(&review) {
             Ok(findings) => findings,
             Err(Fault::Malformed(malformed)) if is_in(&object, &malformed) => {
@@ -388,13 +381,13 @@ impl<P: Policy> Judge<'_, P> {
     fn is_in_kept_template(&self, edit: &Edit, states: &States) -> bool {
         let (group, kind) = (self.request.target_group(), self.request.target_kind());
         let Some(place) = kind::pod_place(group, kind) else { return false };
-        let overlaps = |path: &Path| edit.path().is_within(path) || path.is_within(edit.path());
+        let overlaps = |path: Path| edit.path().is_within(path) || path.is_within(edit.path());
         let template = |object: &Value| {
             let root = Node::root(object);
-            [&place.spec, &place.metadata].map(|path| root.follow(path).ok().and_then(|node| node.value().cloned()))
+            [place.spec, place.metadata].map(|path| root.follow(path).ok().and_then(|node| node.value().cloned()))
         };
         let is_fixed = matches!((group, kind), ("", "Pod") | ("batch", "Job"));
-        (overlaps(&place.spec) || overlaps(&place.metadata))
+        (overlaps(place.spec) || overlaps(place.metadata))
             && (is_fixed || states.old.as_ref().is_some_and(|old| template(old) == template(&states.new)))
     }
 
@@ -477,7 +470,7 @@ fn use_up(measures: &mut Vec<i64>, measure: i64) -> bool {
 
 /// Whether what is malformed is in `object`, rather than in another one that a rule has read.
 fn is_in(object: &Node<'_>, malformed: &Malformed) -> bool {
-    let found = object.follow(&malformed.path).map(|node| shorten(node.value().unwrap_or(&Value::Null)));
+    let found = object.follow(malformed.path).map(|node| shorten(node.value().unwrap_or(&Value::Null)));
     found.is_ok_and(|found| found == malformed.found)
 }
 
@@ -487,12 +480,13 @@ fn in_safe_order(edits: &[&Edit]) -> Vec<Edit> {
     let leaves_a_list = |edit: &Edit| matches!(edit, Edit::Remove { path } if matches!(path.split_last(), Some((_, Segment::Index(_)))));
     let (items, others): (Vec<&Edit>, Vec<&Edit>) = edits.iter().copied().partition(|edit| leaves_a_list(edit));
     // From the end, each once. Few as they are, a sort would be more code than they are worth.
-    let mut removed: Vec<&Path> = Vec::new();
-    for path in items.into_iter().map(Edit::path) {
+    let mut removed: Vec<Path> = Vec::new();
+    for edit in items {
+        let path = edit.path();
         let position = removed.iter().position(|other| *other <= path).unwrap_or(removed.len());
         if removed.get(position) != Some(&path) {
             removed.insert(position, path);
         }
     }
-    others.into_iter().cloned().chain(removed.into_iter().map(|path| Edit::remove(path.clone()))).collect()
+    others.into_iter().cloned().chain(removed.into_iter().map(|path| Edit::Remove { path })).collect()
 }

@@ -131,7 +131,7 @@ fn labels_of_template(object: &Value) -> Option<&Value> {
 
 /// `SetDefaults_PodSpec`, `SetDefaults_Pod` and what follows them, for the pod at `place`.
 fn complete_pod(object: &mut Value, kind: &str, place: &PodPlace, resources: Option<Resources>) {
-    let labels = Node::root(object).follow(&place.metadata.field("labels")).ok().and_then(|labels| labels.value());
+    let labels = Node::root(object).follow(place.metadata.field("labels")).ok().and_then(|labels| labels.value());
     let labels = labels.and_then(Value::as_object).cloned();
     // The template of a ReplicationController is a pointer: there may be none. All others have one, if an empty one.
     if kind == "ReplicationController"
@@ -139,7 +139,7 @@ fn complete_pod(object: &mut Value, kind: &str, place: &PodPlace, resources: Opt
     {
         return;
     }
-    let Some(spec) = object_at(object, &place.spec) else { return };
+    let Some(spec) = object_at(object, place.spec) else { return };
     set_empty(spec, "restartPolicy", "Always");
     set_empty(spec, "schedulerName", "default-scheduler");
     set_absent(spec, "terminationGracePeriodSeconds", 30.into());
@@ -468,7 +468,7 @@ fn object_in<'a>(value: &'a mut Value, name: &str) -> Option<&'a mut Map<String,
 }
 
 /// The object at `path`, made where it is absent.
-fn object_at<'a>(value: &'a mut Value, path: &Path) -> Option<&'a mut Map<String, Value>> {
+fn object_at(value: &mut Value, path: Path) -> Option<&mut Map<String, Value>> {
     path.segments().into_iter().try_fold(value.as_object_mut()?, |fields, segment| match segment {
         Segment::Field(name) | Segment::Key(name) => object_of(fields, name),
         Segment::Index(_) => None,

@@ -52,9 +52,9 @@ impl Edit {
     }
 
     /// What it changes.
-    pub fn path(&self) -> &Path {
+    pub fn path(&self) -> Path {
         match self {
-            Self::Set { path, .. } | Self::Append { path, .. } | Self::Remove { path } => path,
+            Self::Set { path, .. } | Self::Append { path, .. } | Self::Remove { path } => *path,
         }
     }
 }
@@ -125,10 +125,10 @@ impl Change {
                 None => *object = value,
                 Some((parents, last)) => match (reach(object, parents), last) {
                     (Some(Value::Object(fields)), Segment::Field(name) | Segment::Key(name)) => {
-                        fields.insert(name.clone(), value);
+                        fields.insert(name.to_owned(), value);
                     }
                     (Some(Value::Array(items)), Segment::Index(index)) => {
-                        if let Some(item) = items.get_mut(*index) {
+                        if let Some(item) = items.get_mut(index) {
                             *item = value;
                         }
                     }
@@ -136,7 +136,7 @@ impl Change {
                 },
             },
             Self::Push { at, value } => {
-                if let Some(Value::Array(items)) = reach(object, &at) {
+                if let Some(Value::Array(items)) = reach(object, at) {
                     items.push(value);
                 }
             }
@@ -146,8 +146,8 @@ impl Change {
                     (Some(Value::Object(fields)), Segment::Field(name) | Segment::Key(name)) => {
                         fields.remove(name);
                     }
-                    (Some(Value::Array(items)), Segment::Index(index)) if *index < items.len() => {
-                        items.remove(*index);
+                    (Some(Value::Array(items)), Segment::Index(index)) if index < items.len() => {
+                        items.remove(index);
                     }
                     _ => {}
                 }
@@ -180,30 +180,28 @@ fn plan(object: &Value, edit: &Edit) -> Result<Option<Change>, EditError> {
     Ok(Some(match edit {
         Edit::Set { value, .. } => match place {
             Place::Found(old) if old == value => return Ok(None),
-            Place::Found(_) => Change::Put { at: path.clone(), value: value.clone(), new: false },
+            Place::Found(_) => Change::Put { at: path, value: value.clone(), new: false },
             missing => put(path, &missing, value.clone())?,
         },
         Edit::Append { value, .. } => match place {
             Place::Found(Value::Array(items)) if items.contains(value) => return Ok(None),
-            Place::Found(Value::Array(_)) => Change::Push { at: path.clone(), value: value.clone() },
-            Place::Found(Value::Null) => {
-                Change::Put { at: path.clone(), value: Value::Array(vec![value.clone()]), new: false }
-            }
-            Place::Found(_) => return Err(EditError { path: path.clone(), problem: "must be a list" }),
+            Place::Found(Value::Array(_)) => Change::Push { at: path, value: value.clone() },
+            Place::Found(Value::Null) => Change::Put { at: path, value: Value::Array(vec![value.clone()]), new: false },
+            Place::Found(_) => return Err(EditError { path, problem: "must be a list" }),
             missing => put(path, &missing, Value::Array(vec![value.clone()]))?,
         },
         Edit::Remove { .. } if path.is_root() => {
-            return Err(EditError { path: path.clone(), problem: "must stay: it is the whole object" });
+            return Err(EditError { path, problem: "must stay: it is the whole object" });
         }
         Edit::Remove { .. } => match place {
-            Place::Found(_) => Change::Take { at: path.clone() },
+            Place::Found(_) => Change::Take { at: path },
             Place::Missing { .. } | Place::NoItem { .. } => return Ok(None),
         },
     }))
 }
 
 /// Puts `value` at `path`, of which the end is missing: with the objects that lead to it.
-fn put(path: &Path, missing: &Place<'_>, value: Value) -> Result<Change, EditError> {
+fn put(path: Path, missing: &Place<'_>, value: Value) -> Result<Change, EditError> {
     let no_item = |depth| EditError { path: prefix(path, depth), problem: "must be an item that the list has" };
     let (depth, new) = match missing {
         Place::Missing { depth, new } => (*depth, *new),
@@ -215,7 +213,7 @@ fn put(path: &Path, missing: &Place<'_>, value: Value) -> Result<Change, EditErr
         nested = match segment {
             Segment::Field(name) | Segment::Key(name) => {
                 let mut parent = Map::new();
-                parent.insert(name.clone(), nested);
+                parent.insert(name.to_owned(), nested);
                 Value::Object(parent)
             }
             Segment::Index(_) => return Err(no_item(position + 1)),
@@ -225,7 +223,7 @@ fn put(path: &Path, missing: &Place<'_>, value: Value) -> Result<Change, EditErr
 }
 
 /// What `path` leads to in `object`; an error where something on the way is neither absent nor of the type to go on.
-fn locate<'a>(object: &'a Value, path: &Path) -> Result<Place<'a>, EditError> {
+fn locate(object: &Value, path: Path) -> Result<Place<'_>, EditError> {
     let mut value = object;
     for (depth, segment) in path.segments().into_iter().enumerate() {
         value = match (value, segment) {
@@ -234,7 +232,7 @@ fn locate<'a>(object: &'a Value, path: &Path) -> Result<Place<'a>, EditError> {
                 Some(value) => value,
                 None => return Ok(Place::Missing { depth: depth + 1, new: true }),
             },
-            (Value::Array(items), Segment::Index(index)) => match items.get(*index) {
+            (Value::Array(items), Segment::Index(index)) => match items.get(index) {
                 Some(value) => value,
                 None => return Ok(Place::NoItem { depth: depth + 1 }),
             },
@@ -248,17 +246,17 @@ fn locate<'a>(object: &'a Value, path: &Path) -> Result<Place<'a>, EditError> {
 }
 
 /// The value that `path` leads to.
-fn reach<'a>(object: &'a mut Value, path: &Path) -> Option<&'a mut Value> {
+fn reach(object: &mut Value, path: Path) -> Option<&mut Value> {
     path.segments().into_iter().try_fold(object, |value, segment| match (value, segment) {
         (Value::Object(fields), Segment::Field(name) | Segment::Key(name)) => fields.get_mut(name),
-        (Value::Array(items), Segment::Index(index)) => items.get_mut(*index),
+        (Value::Array(items), Segment::Index(index)) => items.get_mut(index),
         _ => None,
     })
 }
 
 /// The first `depth` steps of `path`.
-fn prefix(path: &Path, depth: usize) -> Path {
-    path.segments().into_iter().take(depth).fold(Path::root(), |path, segment| path.with(segment.clone()))
+fn prefix(path: Path, depth: usize) -> Path {
+    path.segments().into_iter().take(depth).fold(Path::root(), super::path::Path::with)
 }
 
 #[cfg(test)]

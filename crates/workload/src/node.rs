@@ -31,7 +31,7 @@ impl Malformed {
     #[inline(never)]
     pub fn new(node: &Node<'_>, problem: &str) -> Self {
         Self(Box::new(Fault {
-            path: node.path.clone(),
+            path: node.path,
             found: shorten(node.value.unwrap_or(&Value::Null)),
             problem: problem.to_owned(),
         }))
@@ -103,7 +103,7 @@ pub fn shorten(value: &Value) -> String {
 /// An explicit `null` is absent, as it is for Kubernetes (`k8s.io/apimachinery` decodes JSON with Go's rules,
 /// where `null` leaves the zero value). Looking into an absent value finds absent values; looking into a value
 /// of another type is [`Malformed`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Node<'a> {
     value: Option<&'a Value>,
     path: Path,
@@ -121,8 +121,8 @@ impl<'a> Node<'a> {
     }
 
     /// Where this stands.
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn path(&self) -> Path {
+        self.path
     }
 
     /// The value, unless it is absent or `null`.
@@ -142,30 +142,30 @@ impl<'a> Node<'a> {
 
     /// The field `name` of this object.
     #[inline(never)]
-    pub fn get(&self, name: &str) -> Result<Self, Malformed> {
-        self.step(Segment::Field(name.to_owned()))
+    pub fn get(&self, name: &'static str) -> Result<Self, Malformed> {
+        self.step(Segment::Field(name))
     }
 
     /// The entry `key` of this map, whose keys users choose.
     #[inline(never)]
     pub fn entry(&self, key: &str) -> Result<Self, Malformed> {
-        self.step(Segment::Key(key.to_owned()))
+        self.step(Segment::Key(String::leak(key.to_owned())))
     }
 
     /// The value at `path` from here.
     #[inline(never)]
-    pub fn follow(&self, path: &Path) -> Result<Self, Malformed> {
-        let mut node = self.clone();
+    pub fn follow(&self, path: Path) -> Result<Self, Malformed> {
+        let mut node = *self;
         for segment in path.segments() {
-            node = node.step(segment.clone())?;
+            node = node.step(segment)?;
         }
         Ok(node)
     }
 
     /// The value at the fields of `dotted` (`spec.template.spec`) from here.
     #[inline(never)]
-    pub fn dig(&self, dotted: &str) -> Result<Self, Malformed> {
-        let mut node = self.clone();
+    pub fn dig(&self, dotted: &'static str) -> Result<Self, Malformed> {
+        let mut node = *self;
         for name in dotted.split('.') {
             node = node.get(name)?;
         }
@@ -270,52 +270,52 @@ impl<'a> Node<'a> {
     /// [`Self::string`] at the fields of `dotted` from here. This and its likes are what rules mostly ask: a call of
     /// one is a third of the code of the two calls.
     #[inline(never)]
-    pub fn string_at(&self, dotted: &str) -> Result<Option<&'a str>, Malformed> {
+    pub fn string_at(&self, dotted: &'static str) -> Result<Option<&'a str>, Malformed> {
         self.dig(dotted)?.string()
     }
 
     /// The text at the fields of `dotted` from here; empty where it is absent.
     #[inline(never)]
-    pub fn text_at(&self, dotted: &str) -> Result<&'a str, Malformed> {
+    pub fn text_at(&self, dotted: &'static str) -> Result<&'a str, Malformed> {
         Ok(self.dig(dotted)?.string()?.unwrap_or_default())
     }
 
     /// [`Self::items`] at the fields of `dotted` from here.
     #[inline(never)]
-    pub fn items_at(&self, dotted: &str) -> Result<Vec<Self>, Malformed> {
+    pub fn items_at(&self, dotted: &'static str) -> Result<Vec<Self>, Malformed> {
         self.dig(dotted)?.items()
     }
 
     /// [`Self::strings`] at the fields of `dotted` from here.
     #[inline(never)]
-    pub fn strings_at(&self, dotted: &str) -> Result<Vec<&'a str>, Malformed> {
+    pub fn strings_at(&self, dotted: &'static str) -> Result<Vec<&'a str>, Malformed> {
         self.dig(dotted)?.strings()
     }
 
     /// [`Self::string_map`] at the fields of `dotted` from here.
     #[inline(never)]
-    pub fn string_map_at(&self, dotted: &str) -> Result<Vec<(&'a str, &'a str)>, Malformed> {
+    pub fn string_map_at(&self, dotted: &'static str) -> Result<Vec<(&'a str, &'a str)>, Malformed> {
         self.dig(dotted)?.string_map()
     }
 
     /// [`Self::int32`] at the fields of `dotted` from here.
     #[inline(never)]
-    pub fn int32_at(&self, dotted: &str) -> Result<Option<i32>, Malformed> {
+    pub fn int32_at(&self, dotted: &'static str) -> Result<Option<i32>, Malformed> {
         self.dig(dotted)?.int32()
     }
 
     /// [`Self::boolean`] at the fields of `dotted` from here.
     #[inline(never)]
-    pub fn boolean_at(&self, dotted: &str) -> Result<Option<bool>, Malformed> {
+    pub fn boolean_at(&self, dotted: &'static str) -> Result<Option<bool>, Malformed> {
         self.dig(dotted)?.boolean()
     }
 
     #[inline(never)]
     fn step(&self, segment: Segment) -> Result<Self, Malformed> {
-        let value = match (self.value, &segment) {
+        let value = match (self.value, segment) {
             (None, _) => None,
             (Some(Value::Object(fields)), Segment::Field(name) | Segment::Key(name)) => fields.get(name),
-            (Some(Value::Array(items)), Segment::Index(index)) => items.get(*index),
+            (Some(Value::Array(items)), Segment::Index(index)) => items.get(index),
             (Some(_), Segment::Index(_)) => return Err(Malformed::new(self, "must be a list")),
             (Some(_), _) => return Err(Malformed::new(self, "must be an object")),
         };

@@ -261,7 +261,7 @@ fn proves(mine: &[Requirement], wanted: &Requirement) -> bool {
 fn read_expression(node: &Node<'_>) -> Result<Requirement, Malformed> {
     let key_node = node.get("key")?;
     let key = key_node.string()?.unwrap_or_default();
-    check_key(key, || Ok(key_node.clone()))?;
+    check_key(key, || Ok(key_node))?;
     let operator_node = node.get("operator")?;
     let operator = match operator_node.string()?.unwrap_or_default() {
         "In" => Operator::In,
@@ -284,7 +284,7 @@ fn read_expression(node: &Node<'_>) -> Result<Requirement, Malformed> {
     let mut texts = Vec::new();
     for value in values {
         let text = value.string()?.unwrap_or_default();
-        check_value(text, || Ok(value.clone()))?;
+        check_value(text, || Ok(value))?;
         texts.push(text.to_owned());
     }
     let values = Texts::new(texts);

@@ -111,13 +111,13 @@ impl Case {
         let (group, kind) = self.kind();
         let spec = pod_place(group, kind)?.spec;
         let dotted = spec.to_string();
-        dotted.strip_suffix(".spec").filter(|template| template.ends_with("emplate")).map(Path::fields)
+        dotted.strip_suffix(".spec").filter(|template| template.ends_with("emplate")).map(Path::parse)
     }
 
     fn capture(&mut self, kubeconfig: &str) {
         let answer = ask(kubeconfig, self.object());
         let pod = self.template().map(|template| {
-            let template = Node::root(self.object()).follow(&template).unwrap().value().unwrap();
+            let template = Node::root(self.object()).follow(template).unwrap().value().unwrap();
             let labels = template["metadata"]["labels"].clone();
             let pod = json!({
                 "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "zk", "labels": labels },
@@ -153,12 +153,12 @@ fn ask(kubeconfig: &str, object: &Value) -> Value {
 }
 
 /// Every place where `ours` and `theirs` differ, save what is [`LEFT_OUT`].
-fn differences(path: &Path, ours: &Value, theirs: &Value, found: &mut Vec<String>) {
+fn differences(path: Path, ours: &Value, theirs: &Value, found: &mut Vec<String>) {
     match (ours, theirs) {
         (Value::Object(our_fields), Value::Object(their_fields)) => {
             for (name, our) in our_fields {
                 match their_fields.get(name) {
-                    Some(their) => differences(&path.field(name), our, their, found),
+                    Some(their) => differences(path.field(name.clone().leak()), our, their, found),
                     // The server drops what it does not know, and what says nothing.
                     None if name == "futureField" || says_nothing(our) => {}
                     None => found.push(format!("{path}: ours alone has {name}: {our}")),
@@ -174,7 +174,7 @@ fn differences(path: &Path, ours: &Value, theirs: &Value, found: &mut Vec<String
         }
         (Value::Array(our_items), Value::Array(their_items)) if our_items.len() == their_items.len() => {
             for (index, (our, their)) in our_items.iter().zip(their_items).enumerate() {
-                differences(&path.index(index), our, their, found);
+                differences(path.index(index), our, their, found);
             }
         }
         (our, their) if our == their => {}
@@ -188,7 +188,7 @@ fn differences(path: &Path, ours: &Value, theirs: &Value, found: &mut Vec<String
     }
 }
 
-fn is_amount(path: &Path) -> bool {
+fn is_amount(path: Path) -> bool {
     let path = path.to_string();
     path.contains("resources.limits.") || path.contains("resources.requests.")
 }
@@ -217,14 +217,14 @@ fn the_completed_copy_is_what_the_server_makes_of_the_object() {
         if let Some(template) = case.template() {
             let pod = completed.pointer_mut(&template.pointer()).unwrap().take();
             let theirs = answer.pointer_mut(&template.pointer()).unwrap().take();
-            differences(&template.field("spec"), &pod["spec"], &case.content["pod"]["spec"], &mut found);
+            differences(template.field("spec"), &pod["spec"], &case.content["pod"]["spec"], &mut found);
             assert!(theirs.is_object(), "{}", case.name);
         }
         if case.kind() == ("batch", "Job") {
             // Made of the job's uid.
             answer["spec"].as_object_mut().unwrap().remove("selector");
         }
-        differences(&Path::root(), &completed, &answer, &mut found);
+        differences(Path::root(), &completed, &answer, &mut found);
         failures.extend(found.into_iter().map(|difference| format!("{}: {difference}", case.name)));
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
@@ -241,7 +241,7 @@ fn completing_again_changes_nothing() {
         let again = complete(group, kind, answer);
         let mut found = Vec::new();
         if case.template().is_none() {
-            differences(&Path::root(), &again, answer, &mut found);
+            differences(Path::root(), &again, answer, &mut found);
         }
         assert_eq!(found, Vec::<String>::new(), "{}", case.name);
     }
@@ -250,22 +250,22 @@ fn completing_again_changes_nothing() {
 #[test]
 fn nothing_is_lost_or_changed_that_was_there() {
     for case in Case::all() {
-        kept(&Path::root(), case.object(), &case.completed(), &case.name);
+        kept(Path::root(), case.object(), &case.completed(), &case.name);
     }
 }
 
 /// Whatever `before` says, `after` says too: nulls, zeros and empty texts may have become defaults.
-fn kept(path: &Path, before: &Value, after: &Value, case: &str) {
+fn kept(path: Path, before: &Value, after: &Value, case: &str) {
     match (before, after) {
         (Value::Object(fields), Value::Object(_)) => {
             for (name, value) in fields {
-                kept(&path.field(name), value, after.get(name).unwrap_or(&json!("nothing")), case);
+                kept(path.field(name.clone().leak()), value, after.get(name).unwrap_or(&json!("nothing")), case);
             }
         }
         (Value::Array(items), Value::Array(others)) => {
             assert!(items.len() <= others.len(), "{case}: {path}");
             for (index, (item, other)) in items.iter().zip(others).enumerate() {
-                kept(&path.index(index), item, other, case);
+                kept(path.index(index), item, other, case);
             }
         }
         (before, after) => {

@@ -33,8 +33,8 @@ fn value() -> impl Strategy<Value = Value> {
 
 fn path() -> impl Strategy<Value = Path> {
     let segment = prop_oneof![
-        4 => name().prop_map(Segment::Field),
-        1 => name().prop_map(Segment::Key),
+        4 => name().prop_map(|name| Segment::Field(name.leak())),
+        1 => name().prop_map(|name| Segment::Key(name.leak())),
         1 => (0_usize..3).prop_map(Segment::Index),
     ];
     vec(segment, 0..4).prop_map(|segments| {
@@ -99,17 +99,17 @@ fn planted(object: &Value) -> Value {
 }
 
 /// Every place in `object` and its value.
-fn places(object: &Value, path: &Path, all: &mut Vec<(Path, Value)>) {
-    all.push((path.clone(), object.clone()));
+fn places(object: &Value, path: Path, all: &mut Vec<(Path, Value)>) {
+    all.push((path, object.clone()));
     match object {
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                places(item, &path.index(index), all);
+                places(item, path.index(index), all);
             }
         }
         Value::Object(fields) => {
             for (name, value) in fields {
-                places(value, &path.field(name), all);
+                places(value, path.field(name.clone().leak()), all);
             }
         }
         _ => {}
@@ -156,7 +156,7 @@ proptest! {
             _ => None,
         };
         let mut all = Vec::new();
-        places(&before, &Path::root(), &mut all);
+        places(&before, Path::root(), &mut all);
         for (path, value) in all {
             let pointer = path.pointer();
             let inside = |outer: &str| pointer == outer || pointer.starts_with(&format!("{outer}/"));

@@ -86,7 +86,7 @@ impl Ensemble<'_, '_> {
         let place = if affinity.is_absent() { affinity } else { affinity.get("podAntiAffinity")? };
         let reason = format!("nothing keeps the members apart: all {} may run on one node", self.count());
         Ok(self
-            .error("no-anti-affinity", place.path().clone(), Problem::Required, reason, self.count())
+            .error("no-anti-affinity", place.path(), Problem::Required, reason, self.count())
             .advise(format!("add to affinity: {}", self.advised_affinity())))
     }
 
@@ -122,7 +122,7 @@ impl Ensemble<'_, '_> {
         let selector = sight.node.get("labelSelector")?;
         let finding = |code, at: &Node<'_>, reason: String| {
             let problem = if at.is_absent() { Problem::Required } else { Problem::Invalid(value(at)) };
-            self.error(code, at.path().clone(), problem, reason, together).about(identity(sight))
+            self.error(code, at.path(), problem, reason, together).about(identity(sight))
         };
         let found = if let Some(key) = sight.own_key {
             let reason = format!(
@@ -214,10 +214,10 @@ impl Ensemble<'_, '_> {
     fn too_loose(&self, spread: &Spread<'_>, together: i64) -> Result<Option<Finding>, Malformed> {
         let members = &self.placement.members;
         let (count, sight, domain) = (self.count(), &spread.sight, domain(spread.sight.key));
-        let finding = |code, field: &str, reason: String| -> Result<Finding, Malformed> {
+        let finding = |code, field: &'static str, reason: String| -> Result<Finding, Malformed> {
             let at = sight.node.get(field)?;
             let problem = if at.is_absent() { Problem::Required } else { Problem::Invalid(value(&at)) };
-            Ok(self.error(code, at.path().clone(), problem, reason, together).about(identity(sight)))
+            Ok(self.error(code, at.path(), problem, reason, together).about(identity(sight)))
         };
         if !spread.is_hard {
             return Ok(None);
@@ -253,7 +253,7 @@ impl Ensemble<'_, '_> {
         let placement = self.placement;
         let sees = |sight: &Sight<'_>| placement.members.seen(sight).0 > 0;
         let place = if let Some(term) = placement.preferred.iter().find(|term| sees(term)) {
-            term.node.clone()
+            term.node
         } else if let Some(spread) = placement.spreads.iter().find(|spread| !spread.is_hard && sees(&spread.sight)) {
             spread.sight.node.get("whenUnsatisfiable")?
         } else {
@@ -261,7 +261,7 @@ impl Ensemble<'_, '_> {
         };
         let reason = "wished, not guaranteed: members share a node when the scheduler finds no better one";
         Ok(Some(
-            self.error("only-preferred", place.path().clone(), Problem::Invalid(value(&place)), reason, together)
+            self.error("only-preferred", place.path(), Problem::Invalid(value(&place)), reason, together)
                 .advise(format!("make it required: {}", self.advised_affinity())),
         ))
     }

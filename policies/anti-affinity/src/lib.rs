@@ -150,7 +150,7 @@ impl Ensemble<'_, '_> {
     }
 
     fn warning(&self, code: &'static str, at: &Node<'_>, reason: impl Into<String>) -> Finding {
-        Finding::warning(code, at.path().clone(), Problem::Invalid(value(at)), reason).resting_on(self.quorum)
+        Finding::warning(code, at.path(), Problem::Invalid(value(at)), reason).resting_on(self.quorum)
     }
 
     /// What takes the scheduler's word away.
@@ -161,7 +161,7 @@ impl Ensemble<'_, '_> {
         if let Some(name) = node_name.string()?.filter(|name| !name.is_empty()) {
             let reason = format!("puts all {} members on the node {name}, past the scheduler", self.count());
             let finding = self
-                .error("node-name", node_name.path().clone(), Problem::Forbidden, reason, self.count())
+                .error("node-name", node_name.path(), Problem::Forbidden, reason, self.count())
                 .why("affinity and topology spread are the scheduler's, which is not asked; when the node fails, all fail")
                 .advise("remove nodeName, and keep the members apart with podAntiAffinity")
                 .resting_on(self.quorum);

@@ -25,7 +25,7 @@ pub(crate) struct Spread<'a> {
 
 impl<'a> Spread<'a> {
     fn read(node: Node<'a>, namespace: &str) -> Result<Self, Malformed> {
-        let positive = |field: &str| -> Result<Option<i64>, Malformed> {
+        let positive = |field: &'static str| -> Result<Option<i64>, Malformed> {
             let number = node.get(field)?;
             match number.int32()? {
                 Some(count) if count < 1 => Err(Malformed::new(&number, "must be at least 1")),
@@ -88,17 +88,18 @@ impl<'a> Placement<'a> {
     /// Reads it from the set at `object`, which is in `namespace`, as if it had `count` members.
     pub(crate) fn read(object: &Node<'a>, namespace: &str, count: i64) -> Result<Self, Malformed> {
         let pod = object.dig("spec.template.spec")?;
-        let terms = |path: &str, inner: Option<&str>| -> Result<Vec<Sight<'a>>, Malformed> {
+        let affinity = pod.get("affinity")?;
+        let terms = |kind: &'static str, list: &'static str| -> Result<Vec<Sight<'a>>, Malformed> {
             let mut terms = Vec::new();
-            for item in pod.dig("affinity")?.dig(path)?.items()?.into_iter().take(MOST_TERMS) {
-                let item = if let Some(inner) = inner { item.get(inner)? } else { item };
+            for item in affinity.get(kind)?.items_at(list)?.into_iter().take(MOST_TERMS) {
+                let item = if list == PREFERRED { item.get("podAffinityTerm")? } else { item };
                 terms.push(Sight::read(item, namespace)?);
             }
             Ok(terms)
         };
-        let mut required = terms(&format!("podAntiAffinity.{REQUIRED}"), None)?;
-        let mut preferred = terms(&format!("podAntiAffinity.{PREFERRED}"), Some("podAffinityTerm"))?;
-        let mut attracting = terms(&format!("podAffinity.{REQUIRED}"), None)?;
+        let mut required = terms("podAntiAffinity", REQUIRED)?;
+        let mut preferred = terms("podAntiAffinity", PREFERRED)?;
+        let mut attracting = terms("podAffinity", REQUIRED)?;
         let constraints = pod.items_at("topologySpreadConstraints")?;
         let mut spreads = Vec::new();
         for node in constraints.into_iter().take(MOST_TERMS) {

@@ -47,7 +47,7 @@ impl AntiAffinity {
         let zone = domain(&self.zone_key);
         let finding = |code, at: &Node<'_>, together: i64, reason: String| {
             let problem = if at.is_absent() { Problem::Required } else { Problem::Invalid(value(at)) };
-            let finding = ensemble.error(code, at.path().clone(), problem, reason, together);
+            let finding = ensemble.error(code, at.path(), problem, reason, together);
             let level = if self.zones == Zones::Warn { Level::Warning } else { finding.level };
             let of_them = if bearable == 1 { "1 member".to_owned() } else { format!("{bearable} members") };
             finding
@@ -75,7 +75,7 @@ impl AntiAffinity {
             let advice = format!("set minDomains: {zones} and maxSkew: 1, and labelSelector to the set's own");
             return Ok(Some(found.advise(advice).fix(tighten(spread, ensemble, zones)?)));
         }
-        let constraints = placement.pod.get("topologySpreadConstraints")?.path().clone();
+        let constraints = placement.pod.get("topologySpreadConstraints")?.path();
         let constraint = object(&mut [
             ("labelSelector", selector.clone()),
             ("maxSkew", 1.into()),
@@ -83,7 +83,7 @@ impl AntiAffinity {
             ("topologyKey", self.zone_key.as_str().into()),
             ("whenUnsatisfiable", "DoNotSchedule".into()),
         ]);
-        let found = finding("zone-majority", &Node::at(&Value::Null, constraints.clone()), together, reason);
+        let found = finding("zone-majority", &Node::at(&Value::Null, constraints), together, reason);
         let advice = format!(
             "add to it: {{topologyKey: {}, whenUnsatisfiable: DoNotSchedule, maxSkew: 1, minDomains: {zones}, labelSelector: <the set's own>}}",
             self.zone_key
@@ -111,7 +111,7 @@ impl AntiAffinity {
             return Ok(Some(terms));
         }
         let attracts = |term: &&crate::Sight<'_>| self.is_within_a_zone(term.key) && placement.members.seen(term).0 > 0;
-        Ok(placement.attracting.iter().find(attracts).map(|term| term.node.clone()))
+        Ok(placement.attracting.iter().find(attracts).map(|term| term.node))
     }
 
     /// The key and the only zone that a term of a node affinity leaves.
@@ -136,8 +136,8 @@ fn tighten(spread: &Spread<'_>, ensemble: &Ensemble<'_, '_>, zones: i64) -> Resu
     if members.seen(&spread.sight).0 < members.count() || !spread.counts_members_only(members) {
         return Ok(Vec::new());
     }
-    let set = |field: &str, number: i64| -> Result<Edit, Malformed> {
-        Ok(Edit::set(spread.sight.node.get(field)?.path().clone(), number))
+    let set = |field: &'static str, number: i64| -> Result<Edit, Malformed> {
+        Ok(Edit::set(spread.sight.node.get(field)?.path(), number))
     };
     Ok(vec![set("maxSkew", 1)?, set("minDomains", zones)?])
 }

@@ -640,7 +640,7 @@ fn too_fast_an_update(review: &Review<'_>, ensemble: &Ensemble<'_>) -> Result<Op
     Ok(Some(
         Finding::error(
             "update-loses-quorum",
-            node.path().clone(),
+            node.path(),
             Problem::Invalid(node.value().cloned().unwrap_or_default()),
             format!(
                 "an update may take {at_once} of {} members at once, but only {} may be missing",
@@ -651,7 +651,7 @@ fn too_fast_an_update(review: &Review<'_>, ensemble: &Ensemble<'_>) -> Result<Op
         .why(format!("updates ignore budgets; {}", ensemble.why()))
         .resting_on(&ensemble.member.quorum)
         .advise("remove it: members are then updated one at a time")
-        .fix(vec![Edit::Remove { path: node.path().clone() }]),
+        .fix(vec![Edit::Remove { path: node.path() }]),
     ))
 }
 

@@ -140,7 +140,7 @@ impl Count<'_> {
     /// The finding, with what it rests on.
     fn finding(&self, code: &'static str, reason: String) -> Finding {
         let value = Value::from(self.now - self.elsewhere);
-        let finding = Finding::error(code, self.path.clone(), Problem::Invalid(value), reason);
+        let finding = Finding::error(code, self.path, Problem::Invalid(value), reason);
         match self.quorum {
             Some(quorum) => finding.resting_on(quorum),
             None => finding,
@@ -192,9 +192,9 @@ impl OddReplicas {
     }
 
     fn judge_custom_resource(&self, review: &Review<'_>, resource: &CustomResource) -> Result<Vec<Finding>, Fault> {
-        let path = Path::fields(&resource.path);
+        let path = Path::parse(&resource.path);
         let count = |object: &Node<'_>| -> Result<Option<i64>, Malformed> {
-            let node = object.follow(&path)?;
+            let node = object.follow(path)?;
             match node.int32()? {
                 Some(count) if count < 0 => Err(Malformed::new(&node, "must not be negative")),
                 count => Ok(count.map(i64::from)),
@@ -214,9 +214,9 @@ impl OddReplicas {
     fn judge_autoscaler(&self, review: &Review<'_>) -> Result<Vec<Finding>, Fault> {
         let spec = review.object.get("spec")?;
         let Some(name) = target_set(&spec)? else { return Ok(Vec::new()) };
-        let bound = |field: &str| -> Result<(i64, Path), Malformed> {
+        let bound = |field: &'static str| -> Result<(i64, Path), Malformed> {
             let node = spec.get(field)?;
-            Ok((i64::from(node.int32()?.unwrap_or(1)), node.path().clone()))
+            Ok((i64::from(node.int32()?.unwrap_or(1)), node.path()))
         };
         let ((min, _), (max, path)) = (bound("minReplicas")?, bound("maxReplicas")?);
         let set = review.cluster.get("apps/v1", "StatefulSet", name)?;
@@ -319,9 +319,7 @@ impl OddReplicas {
                 "set minReplicas and maxReplicas of its autoscaler to {sound}, which {}",
                 tolerate(sound)
             )),
-            Some(sound) => {
-                finding.advise(advice(sound)).fix(vec![Edit::Set { path: count.path.clone(), value: sound.into() }])
-            }
+            Some(sound) => finding.advise(advice(sound)).fix(vec![Edit::Set { path: count.path, value: sound.into() }]),
             // Only where `max` is in the way: then down is the only way left.
             None => finding.advise(advice(self.highest_sound(now))),
         };
@@ -396,7 +394,7 @@ fn declared_otherwise(review: &Review<'_>, quorum: &Quorum) -> Result<Option<Fin
     Ok(Some(
         Finding::warning(
             "declared-not-voting",
-            declaration.path().clone(),
+            declaration.path(),
             Problem::Invalid(declaration.value().cloned().unwrap_or_default()),
             format!("{system} votes, but the set says that its members do not"),
         )

@@ -103,11 +103,11 @@ impl Probe {
             let node = labels.entry(label)?;
             if node.is_absent() {
                 findings.push(
-                    Finding::error("no-label", node.path().clone(), Problem::Required, "must be there")
+                    Finding::error("no-label", node.path(), Problem::Required, "must be there")
                         .about(label.as_str())
                         .why("whoever is woken at night must know whose it is")
                         .advise("write the team that owns it")
-                        .fix(vec![Edit::set(node.path().clone(), "unknown")]),
+                        .fix(vec![Edit::set(node.path(), "unknown")]),
                 );
             }
         }
@@ -118,9 +118,9 @@ impl Probe {
     fn count(&self, review: &Review<'_>, findings: &mut Vec<Finding>) -> Result<(), Malformed> {
         let replicas = review.object.dig("spec.replicas")?;
         let Some(count) = replicas.int64()?.filter(|count| *count > self.max) else { return Ok(()) };
-        let edits = if count < 100 { vec![Edit::set(replicas.path().clone(), self.max)] } else { Vec::new() };
+        let edits = if count < 100 { vec![Edit::set(replicas.path(), self.max)] } else { Vec::new() };
         findings.push(
-            Finding::error("too-many", replicas.path().clone(), Problem::Invalid(count.into()), "too many")
+            Finding::error("too-many", replicas.path(), Problem::Invalid(count.into()), "too many")
                 .measure(count)
                 .advise(format!("set it to {}", self.max))
                 .fix(edits),
@@ -136,22 +136,22 @@ impl Probe {
 /// Images without a fixed tag, and dangerous arguments, in every container.
 fn pods(review: &Review<'_>, findings: &mut Vec<Finding>) -> Result<(), Malformed> {
     let Some(place) = kind::pod_place(review.group(), review.kind()) else { return Ok(()) };
-    for container in containers(&review.object.follow(&place.spec)?)? {
+    for container in containers(&review.object.follow(place.spec)?)? {
         let image = container.node.get("image")?;
         if let Some(name) = container.image.strip_suffix(":latest") {
             findings.push(
-                Finding::error("latest", image.path().clone(), Problem::Invalid(container.image.into()), "not fixed")
+                Finding::error("latest", image.path(), Problem::Invalid(container.image.into()), "not fixed")
                     .about(container.name)
                     .in_container(container.name, container.image)
-                    .fix(vec![Edit::set(image.path().clone(), format!("{name}:1"))]),
+                    .fix(vec![Edit::set(image.path(), format!("{name}:1"))]),
             );
         }
         for argument in container.node.get("args")?.items()? {
             let Some(text) = argument.string()?.filter(|text| text.starts_with("--unsafe")) else { continue };
             findings.push(
-                Finding::error("unsafe", argument.path().clone(), Problem::Forbidden, "unsafe")
+                Finding::error("unsafe", argument.path(), Problem::Forbidden, "unsafe")
                     .about(format!("{} {text}", container.name))
-                    .fix(vec![Edit::remove(argument.path().clone())]),
+                    .fix(vec![Edit::remove(argument.path())]),
             );
         }
     }
