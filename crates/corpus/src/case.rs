@@ -1,5 +1,6 @@
 //! What a case file holds.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -90,6 +91,13 @@ pub struct Header {
     /// What must be merged (RFC 7396) into the object to get the mutated one. Absent: it must not be mutated.
     #[serde(default)]
     pub mutated: Option<Value>,
+    /// The JSON Patches (RFC 6902) of all findings, by code; where several have the code, one after the other. Absent:
+    /// not looked at; empty: there are none.
+    #[serde(default)]
+    pub patches: Option<BTreeMap<String, Vec<Value>>>,
+    /// The objects whose creation the findings propose, by code. Absent: not looked at; empty: there are none.
+    #[serde(default)]
+    pub creates: Option<BTreeMap<String, Vec<Value>>>,
     /// Fields of the request, merged (RFC 7396) last, for what no real API server sends.
     #[serde(default)]
     pub request: Option<Value>,
@@ -197,6 +205,8 @@ pub(crate) fn examples(policy: &str, file: &Path) -> Result<Vec<Case>, CaseError
                 nameless: false,
                 lookups: true,
                 mutated: None,
+                patches: None,
+                creates: None,
                 request: None,
             },
             object,

@@ -1,5 +1,6 @@
 //! Asks a policy what a case asks, and compares.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 
@@ -156,6 +157,21 @@ fn compare(case: &Case, request: &Value, outcome: &Outcome, failures: &mut Strin
     for text in header.says.iter().filter(|text| !said.contains(text.as_str())) {
         let _ = writeln!(failures, "  does not say {text:?}, but:\n{said}");
     }
+    let remedies = |key: &str, values: fn(&Value) -> Vec<Value>| {
+        let mut remedies: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for (code, value) in outcome.findings().iter().filter_map(|finding| Some((&finding["code"], finding.get(key)?)))
+        {
+            remedies.entry(code.as_str().unwrap_or("?").to_owned()).or_default().extend(values(value));
+        }
+        remedies
+    };
+    let patches = remedies("patch", |patch| patch.as_array().cloned().unwrap_or_default());
+    let creates = remedies("creates", |object| vec![object.clone()]);
+    for (key, found, wanted) in [("patches", patches, &header.patches), ("creates", creates, &header.creates)] {
+        if let Some(wanted) = wanted.as_ref().filter(|wanted| **wanted != found) {
+            let _ = writeln!(failures, "  {key}: {}\n  expected: {}", json!(found), json!(wanted));
+        }
+    }
     let object = &request["object"];
     let mutated = header.mutated.as_ref().map(|patch| merged(object, patch));
     if outcome.mutated_object != mutated {
@@ -258,6 +274,46 @@ fn merged(target: &Value, patch: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What comes of a case of odd-replicas with this header, if the policy answers so.
+    fn outcome(header: Value, answer: &Value) -> Result<(), String> {
+        let case = Case {
+            policy: "odd-replicas".to_owned(),
+            name: "case".to_owned(),
+            file: Some("case.yaml".into()),
+            header: serde_json::from_value(header).unwrap(),
+            object: json!({ "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": { "name": "zk" } }),
+            others: Vec::new(),
+        };
+        case.run(&|_, _| Ok(answer.to_string().into_bytes()))
+    }
+
+    #[test]
+    fn a_case_that_names_another_patch_or_object_than_the_finding_has_fails() {
+        let set = json!({ "op": "replace", "path": "/spec/replicas", "value": 5 });
+        let budget = json!({ "kind": "PodDisruptionBudget" });
+        let finding = json!({
+            "level": "warning", "code": "even-members", "path": "/spec/replicas",
+            "message": "spec.replicas: Invalid value: 4: must be odd", "patch": [set], "creates": budget,
+        });
+        let answer = json!({ "accepted": true, "audit_annotations": { "findings": json!([finding]).to_string() } });
+        let run = |key: &str, wanted: Value| {
+            let findings = ["warning even-members /spec/replicas"];
+            outcome(json!({ "expect": "accept", "findings": findings, key: wanted }), &answer)
+        };
+        assert_eq!(run("patches", Value::Null), Ok(()), "what a case does not name is not looked at");
+        assert_eq!(run("patches", json!({ "even-members": [set] })), Ok(()));
+        assert_eq!(run("creates", json!({ "even-members": [budget] })), Ok(()));
+        for wrong in [json!({}), json!({ "even-members": [] }), json!({ "other": [set] })] {
+            for key in ["patches", "creates"] {
+                let failure = run(key, wrong.clone()).unwrap_err();
+                assert!(failure.starts_with(&format!("  {key}: {{\"even-members\":[")), "{failure}");
+            }
+        }
+        let seven = json!({ "op": "replace", "path": "/spec/replicas", "value": 7 });
+        assert!(run("patches", json!({ "even-members": [seven] })).is_err(), "another value");
+        assert!(run("patches", json!({ "even-members": [set, set] })).is_err(), "one operation more");
+    }
 
     #[test]
     fn merges_as_rfc_7396_says() {
