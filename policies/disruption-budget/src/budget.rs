@@ -72,11 +72,10 @@ impl Budget {
 
     /// What the budget covers and allows over `sets`, all of the namespace.
     pub(crate) fn coverage(&self, sets: &[&Set]) -> Coverage {
-        let mut coverage = Coverage { pods: 0, scale: 0, undecided: 0, disruptions: 0 };
+        let mut coverage = Coverage { pods: 0, scale: 0, disruptions: 0 };
         for set in sets {
-            let (sure, open) = set.count(&self.selector);
+            let (sure, _) = set.count(&self.selector);
             coverage.pods += sure;
-            coverage.undecided += open;
             if sure > 0 {
                 coverage.scale += set.replicas;
             }
@@ -93,8 +92,6 @@ pub(crate) struct Coverage {
     pub(crate) pods: i64,
     /// The pods that the controllers of the matched pods want, matched or not.
     pub(crate) scale: i64,
-    /// The pods that it may match, by labels that are only known in the cluster.
-    pub(crate) undecided: i64,
     /// How many pods may be evicted when all are healthy.
     pub(crate) disruptions: i64,
 }
