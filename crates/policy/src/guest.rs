@@ -3,7 +3,7 @@
 use kubewarden_policy_sdk::protocol_version_guest;
 use wapc_guest::{CallResult, host_call, register_function};
 
-use crate::{Host, Policy};
+use crate::{Host, Policy, heap};
 
 /// Registers the three operations of the Kubewarden protocol for `P`.
 pub fn register<P: Policy>() {
@@ -13,11 +13,11 @@ pub fn register<P: Policy>() {
 }
 
 fn validate<P: Policy>(payload: &[u8]) -> CallResult {
-    Ok(crate::validate::<P>(payload, &Wapc)?)
+    Ok(heap::evaluate(|| crate::validate::<P>(payload, &Wapc))?)
 }
 
 fn validate_settings<P: Policy>(payload: &[u8]) -> CallResult {
-    Ok(crate::validate_settings::<P>(payload)?)
+    Ok(heap::evaluate(|| crate::validate_settings::<P>(payload))?)
 }
 
 /// The host on the other side of the waPC protocol.

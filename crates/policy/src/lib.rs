@@ -10,6 +10,8 @@
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod guest;
+#[cfg(target_arch = "wasm32")]
+mod heap;
 
 pub mod finding;
 pub mod lookup;
