@@ -89,12 +89,11 @@ fn texts(list: &Value) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use policy::{Fault, Finding, Review};
-    use serde::Deserialize;
+    use policy::{Fault, Finding, Review, Settings};
+    use workload::Malformed;
 
     use super::*;
 
-    #[derive(Default, Deserialize)]
     struct Example;
 
     impl Policy for Example {
@@ -115,6 +114,10 @@ mod tests {
                 operations: &[Operation::Update],
             },
         ];
+
+        fn read(_settings: &mut Settings<'_>) -> Result<Self, Malformed> {
+            Ok(Self)
+        }
 
         fn judge(&self, _review: &Review<'_>) -> Result<Vec<Finding>, Fault> {
             Ok(Vec::new())

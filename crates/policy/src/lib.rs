@@ -23,14 +23,13 @@ pub mod verdict;
 
 use std::cell::RefCell;
 
-use serde::de::DeserializeOwned;
 use workload::{Malformed, Node};
 
 pub use finding::{Finding, Level, ObjectRef, Problem};
 pub use lookup::{Cluster, Host, LookupError};
 pub use quorum::{Model, Quorum};
 pub use request::{Operation, Request};
-pub use settings::{SettingsError, Shared};
+pub use settings::{Settings, SettingsError, Shared};
 pub use verdict::{validate, validate_settings};
 
 /// Why a rule could not judge an object at all.
@@ -84,7 +83,7 @@ impl Target {
 }
 
 /// A policy: the settings are the type, the rule is [`Policy::judge`].
-pub trait Policy: DeserializeOwned + Default {
+pub trait Policy: Sized {
     /// The policy's name: its crate's, its folder's and its module's.
     const NAME: &'static str;
     /// What it judges; everything else is accepted untouched.
@@ -94,6 +93,9 @@ pub trait Policy: DeserializeOwned + Default {
 
     /// Whether it reads what pods and containers ask for, `resources`: else they are not completed.
     const READS_RESOURCES: bool = true;
+
+    /// Reads its own settings, each once: what is read is what there may be, and what is absent gets its default here.
+    fn read(settings: &mut Settings<'_>) -> Result<Self, Malformed>;
 
     /// Refuses settings whose single values are fine but which cannot work together.
     fn check(&self) -> Result<(), SettingsError> {

@@ -107,7 +107,7 @@ fn unreadable(problem: &str) -> SettingsError {
 }
 
 fn read_settings<P: Policy>(value: &Value) -> Result<(P, Shared), SettingsError> {
-    let (policy, shared) = settings::read::<P>(value, P::MUTATES)?;
+    let (policy, shared) = settings::read(value, P::read, P::MUTATES)?;
     policy.check()?;
     Ok((policy, shared))
 }

@@ -1,22 +1,15 @@
 #![doc = include_str!("../README.md")]
 
-use policy::{Fault, Finding, Operation, Policy, Problem, Review, SettingsError, Target};
-use serde::Deserialize;
+use policy::{Fault, Finding, Operation, Policy, Problem, Review, Settings, SettingsError, Target};
+use workload::Malformed;
 
 policy::export!(NewPolicy);
 
 /// The settings.
-#[derive(Debug, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug)]
 pub struct NewPolicy {
     /// How many former revisions a set must keep.
     pub at_least: i32,
-}
-
-impl Default for NewPolicy {
-    fn default() -> Self {
-        Self { at_least: 1 }
-    }
 }
 
 impl Policy for NewPolicy {
@@ -28,6 +21,10 @@ impl Policy for NewPolicy {
         subresource: None,
         operations: &[Operation::Create, Operation::Update],
     }];
+
+    fn read(settings: &mut Settings<'_>) -> Result<Self, Malformed> {
+        Ok(Self { at_least: settings.get("atLeast").int32()?.unwrap_or(1) })
+    }
 
     fn check(&self) -> Result<(), SettingsError> {
         if self.at_least < 1 {

@@ -6,8 +6,8 @@ mod members;
 mod placement;
 mod zones;
 
-use policy::{Fault, Finding, Level, Policy, Problem, Quorum, Review, SettingsError, Target};
-use serde::Deserialize;
+use policy::settings::{choice, texts};
+use policy::{Fault, Finding, Level, Policy, Problem, Quorum, Review, Settings, SettingsError, Target};
 use serde_json::Value;
 use workload::edit::Edit;
 use workload::member::Set;
@@ -27,8 +27,7 @@ const ZONES: [&str; 2] = ["topology.kubernetes.io/zone", "failure-domain.beta.ku
 const REGIONS: [&str; 2] = ["topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"];
 
 /// The settings.
-#[derive(Debug, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug)]
 pub struct AntiAffinity {
     /// What is needed to keep the members apart.
     pub require: Require,
@@ -41,8 +40,7 @@ pub struct AntiAffinity {
 }
 
 /// What is needed to keep the members apart.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Require {
     /// What the scheduler guarantees.
     #[default]
@@ -52,8 +50,7 @@ pub enum Require {
 }
 
 /// Whether a zone may hold so many members that its loss is the loss of the majority.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Zones {
     /// Nobody asks.
     #[default]
@@ -64,22 +61,28 @@ pub enum Zones {
     Require,
 }
 
-impl Default for AntiAffinity {
-    fn default() -> Self {
-        Self {
-            require: Require::default(),
-            domains: Vec::new(),
-            zones: Zones::default(),
-            zone_key: ZONES[0].to_owned(),
-        }
-    }
-}
-
 impl Policy for AntiAffinity {
     const NAME: &'static str = "anti-affinity";
     const READS_RESOURCES: bool = false;
     const TARGETS: &'static [Target] = &[Target::STATEFUL_SETS, Target::STATEFUL_SET_SCALES];
     const MUTATES: bool = true;
+
+    fn read(settings: &mut Settings<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            require: choice(
+                &settings.get("require"),
+                &[("required", Require::Required), ("preferred", Require::Preferred)],
+            )?
+            .unwrap_or_default(),
+            domains: texts(&settings.get("domains"))?,
+            zones: choice(
+                &settings.get("zones"),
+                &[("ignore", Zones::Ignore), ("warn", Zones::Warn), ("require", Zones::Require)],
+            )?
+            .unwrap_or_default(),
+            zone_key: settings.get("zoneKey").string()?.unwrap_or(ZONES[0]).to_owned(),
+        })
+    }
 
     fn check(&self) -> Result<(), SettingsError> {
         if self.zone_key.is_empty() || self.zone_key == NODE {

@@ -4,8 +4,8 @@ mod budget;
 
 use policy::lookup::{DISRUPTION_BUDGETS, STATEFUL_SETS};
 use policy::quorum::{self, majority};
-use policy::{Fault, Finding, Level, ObjectRef, Operation, Policy, Problem, Quorum, Review, Target};
-use serde::Deserialize;
+use policy::settings::choice;
+use policy::{Fault, Finding, Level, ObjectRef, Operation, Policy, Problem, Quorum, Review, Settings, Target};
 use serde_json::Value;
 use workload::edit::Edit;
 use workload::int_or_percent::{IntOrPercent, Rounding};
@@ -20,8 +20,7 @@ use crate::budget::{Budget, Coverage, Limit};
 policy::export!(DisruptionBudget);
 
 /// The settings.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug)]
 pub struct DisruptionBudget {
     /// What a budget is that is not there.
     pub missing: Severity,
@@ -30,8 +29,7 @@ pub struct DisruptionBudget {
 }
 
 /// How much something weighs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Severity {
     /// The object is denied.
     Deny,
@@ -41,6 +39,10 @@ pub enum Severity {
 }
 
 impl Severity {
+    fn read(node: &Node<'_>) -> Result<Self, Malformed> {
+        Ok(choice(node, &[("deny", Self::Deny), ("warn", Self::Warn)])?.unwrap_or_default())
+    }
+
     fn level(self) -> Level {
         match self {
             Self::Deny => Level::Error,
@@ -63,6 +65,13 @@ impl Policy for DisruptionBudget {
             operations: &[Operation::Create, Operation::Update, Operation::Delete],
         },
     ];
+
+    fn read(settings: &mut Settings<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            missing: Severity::read(&settings.get("missing"))?,
+            on_delete: Severity::read(&settings.get("onDelete"))?,
+        })
+    }
 
     fn judge(&self, review: &Review<'_>) -> Result<Vec<Finding>, Fault> {
         match review.kind() {

@@ -2,8 +2,10 @@
 
 use policy::lookup::{AUTOSCALERS, Object};
 use policy::quorum::{majority, tolerance};
-use policy::{Fault, Finding, Level, Operation, Policy, Problem, Quorum, Request, Review, SettingsError, Target};
-use serde::Deserialize;
+use policy::settings::{self, choice, text};
+use policy::{
+    Fault, Finding, Level, Operation, Policy, Problem, Quorum, Request, Review, Settings, SettingsError, Target,
+};
 use serde_json::Value;
 use workload::edit::Edit;
 use workload::member::Set;
@@ -12,8 +14,7 @@ use workload::{Malformed, Node, Path};
 policy::export!(OddReplicas);
 
 /// The settings.
-#[derive(Debug, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug)]
 pub struct OddReplicas {
     /// The most members that a voting set may have; absent means any odd number.
     pub max: Option<i32>,
@@ -28,8 +29,7 @@ pub struct OddReplicas {
 }
 
 /// What a step of one member from a sound count is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Steps {
     /// A warning.
     #[default]
@@ -39,25 +39,25 @@ pub enum Steps {
 }
 
 /// A custom resource whose count is one of voting members.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug)]
 pub struct CustomResource {
     /// The API group.
     pub group: String,
     /// The kind.
     pub kind: String,
     /// The fields that lead to the count, with dots between: `spec.replicas`.
-    #[serde(default = "spec_replicas")]
     pub path: String,
 }
 
-fn spec_replicas() -> String {
-    "spec.replicas".to_owned()
-}
-
-impl Default for OddReplicas {
-    fn default() -> Self {
-        Self { max: None, min: 3, allow_zero: true, steps: Steps::default(), resources: Vec::new() }
+impl CustomResource {
+    fn read(node: &Node<'_>) -> Result<Self, Malformed> {
+        settings::object(node, |fields| {
+            Ok(Self {
+                group: text(&fields.get("group"))?,
+                kind: text(&fields.get("kind"))?,
+                path: fields.get("path").string()?.unwrap_or("spec.replicas").to_owned(),
+            })
+        })
     }
 }
 
@@ -76,6 +76,21 @@ impl Policy for OddReplicas {
         },
     ];
     const MUTATES: bool = true;
+
+    fn read(settings: &mut Settings<'_>) -> Result<Self, Malformed> {
+        let mut resources = Vec::new();
+        for resource in settings.get("resources").items()? {
+            resources.push(CustomResource::read(&resource)?);
+        }
+        Ok(Self {
+            max: settings.get("max").int32()?,
+            min: settings.get("min").int32()?.unwrap_or(3),
+            allow_zero: settings.get("allowZero").boolean()?.unwrap_or(true),
+            steps: choice(&settings.get("steps"), &[("allow", Steps::Allow), ("deny", Steps::Deny)])?
+                .unwrap_or_default(),
+            resources,
+        })
+    }
 
     fn check(&self) -> Result<(), SettingsError> {
         if self.min < 1 {

@@ -4,7 +4,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use policy::lookup::{DISRUPTION_BUDGETS, STATEFUL_SETS};
-use policy::{Fault, Finding, Host, ObjectRef, Operation, Policy, Problem, Request, Review, SettingsError, Target};
+use policy::settings::texts;
+use policy::{
+    Fault, Finding, Host, ObjectRef, Operation, Policy, Problem, Request, Review, Settings, SettingsError, Target,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use workload::container::containers;
@@ -12,8 +15,7 @@ use workload::edit::Edit;
 use workload::{Malformed, Node, Path, kind};
 
 /// The settings, and the rules with them.
-#[derive(Debug, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug)]
 pub(crate) struct Probe {
     /// The highest count.
     pub(crate) max: i64,
@@ -21,12 +23,6 @@ pub(crate) struct Probe {
     pub(crate) labels: Vec<String>,
     /// A kind of the group `example.com` that is judged too.
     pub(crate) also: Option<String>,
-}
-
-impl Default for Probe {
-    fn default() -> Self {
-        Self { max: 5, labels: Vec::new(), also: None }
-    }
 }
 
 const CHANGES: &[Operation] = &[Operation::Create, Operation::Update];
@@ -61,6 +57,14 @@ impl Policy for Probe {
         ),
     ];
     const MUTATES: bool = true;
+
+    fn read(settings: &mut Settings<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            max: settings.get("max").int64()?.unwrap_or(5),
+            labels: texts(&settings.get("labels"))?,
+            also: settings.get("also").string()?.map(str::to_owned),
+        })
+    }
 
     fn check(&self) -> Result<(), SettingsError> {
         if self.max < 1 {
