@@ -273,7 +273,7 @@ pub fn object<T>(
     read: impl FnOnce(&mut Settings<'_>) -> Result<T, Malformed>,
 ) -> Result<T, Malformed> {
     let fields = node.object()?.ok_or_else(|| Malformed::new(node, "must be an object"))?;
-    let mut settings = Settings::new(fields, node.path().clone());
+    let mut settings = Settings::new(fields, node.path());
     let object = read(&mut settings)?;
     match settings.unread() {
         Some(key) => Err(unknown_name(node, "field", Some(key), &settings.keys)),
@@ -353,16 +353,16 @@ pub(crate) fn read<P>(
 #[inline(never)]
 fn invalid(fields: &Map<String, Value>, malformed: &Malformed) -> SettingsError {
     let segments = malformed.path.segments();
-    let Some(Segment::Field(key)) = segments.first() else { return SettingsError::new("", malformed.to_string()) };
+    let Some(&Segment::Field(key)) = segments.first() else { return SettingsError::new("", malformed.to_string()) };
     let told = malformed.to_string();
-    let told = told.strip_prefix(key.as_str()).unwrap_or_default();
+    let told = told.strip_prefix(key).unwrap_or_default();
     let problem = if let Some(problem) = told.strip_prefix(": ") {
         problem.to_owned()
     } else {
         let value = shorten(fields.get(key).unwrap_or(&Value::Null));
         join(&["Invalid value: ", &value, ": ", told.strip_prefix('.').unwrap_or(told)], "")
     };
-    SettingsError::new(key.as_str(), problem)
+    SettingsError::new(key, problem)
 }
 
 #[cold]
