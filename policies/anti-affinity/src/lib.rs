@@ -2,20 +2,21 @@
 #![doc = include_str!("../README.md")]
 
 mod explain;
-mod members;
+mod judgement;
 mod placement;
+mod says;
+mod sight;
 mod zones;
 
 use policy::settings::{choice, texts};
-use policy::{Fault, Finding, Level, Policy, Problem, Quorum, Review, Settings, SettingsError, Target};
-use serde_json::Value;
-use workload::edit::Edit;
+use policy::{Fault, Finding, Level, Policy, Problem, Review, Settings, SettingsError, Target};
 use workload::member::Set;
-use workload::node::{object, shorten};
-use workload::{Malformed, Node, Path};
+use workload::node::shorten;
+use workload::{Malformed, Node};
 
-use members::Sight;
+use judgement::{Judgement, cut};
 use placement::Placement;
+use sight::{Sight, marks};
 
 policy::export!(AntiAffinity);
 
@@ -98,174 +99,127 @@ impl Policy for AntiAffinity {
     fn judge(&self, review: &Review<'_>) -> Result<Vec<Finding>, Fault> {
         let quorum = review.quorum(&review.object)?;
         review.note(quorum.explain());
-        let count = judged_count(review)?;
-        if count < 2 {
+        let mut set = Set::read(&review.object)?;
+        if let (0, Some(new)) = (set.replicas, &review.request.object) {
+            // What was shut down before and comes back is compared with what it was: with as many members as it comes
+            // back with.
+            set.replicas = Node::root(new).int32_at("spec.replicas")?.map_or(0, i64::from);
+        }
+        if set.replicas < 2 {
             return Ok(Vec::new());
         }
-        let placement = Placement::read(&review.object, review.cluster.namespace(), count)?;
-        let ensemble = Ensemble { quorum: &quorum, namespace: review.cluster.namespace(), placement: &placement };
-        let mut findings = ensemble.beside_the_scheduler()?;
-        let selector = value(&review.object.dig("spec.selector")?);
-        findings.extend(self.judge_nodes(review, &ensemble, &selector)?);
+        let namespace = review.cluster.namespace();
+        let placement = Placement::read(self, &review.object, set, namespace)?;
+        let mut judgement = Judgement {
+            policy: self,
+            quorum: &quorum,
+            namespace,
+            placement: &placement,
+            selector: review.object.dig("spec.selector")?.value().cloned().unwrap_or_default(),
+            level: if quorum.votes() { Level::Error } else { Level::Warning },
+            together: placement.set.replicas,
+            findings: Vec::new(),
+        };
+        judgement.beside_the_scheduler()?;
+        judgement.judge_nodes(review)?;
         if self.zones != Zones::Ignore {
-            findings.extend(self.judge_zones(&ensemble, &selector)?);
+            judgement.judge_zones()?;
         }
-        Ok(findings)
+        Ok(judgement.findings)
     }
 }
 
-/// How many members there are to judge.
-///
-/// What was shut down before and comes back is compared with what it was: with as many members as it comes back with.
-fn judged_count(review: &Review<'_>) -> Result<i64, Malformed> {
-    let count = Set::read(&review.object)?.replicas;
-    match &review.request.object {
-        Some(new) if count == 0 => Ok(Node::root(new).int32_at("spec.replicas")?.map_or(0, i64::from)),
-        _ => Ok(count),
+/// How wide a domain of the node label `key` is, among those whose order is known.
+fn width(key: &str) -> u8 {
+    match key {
+        _ if REGIONS.contains(&key) => 2,
+        _ if ZONES.contains(&key) => 1,
+        _ => 0,
     }
-}
-
-/// The members that are judged.
-struct Ensemble<'r, 'a> {
-    quorum: &'r Quorum,
-    namespace: &'r str,
-    placement: &'r Placement<'a>,
-}
-
-impl Ensemble<'_, '_> {
-    /// How many members there are.
-    fn count(&self) -> i64 {
-        self.placement.members.count()
-    }
-
-    /// The finding, as an error where the members vote, with what it rests on. `together` members may be lost at once:
-    /// the fewer are left for certain, the worse.
-    fn error(
-        &self,
-        code: &'static str,
-        path: Path,
-        problem: Problem,
-        reason: impl Into<String>,
-        together: i64,
-    ) -> Finding {
-        let level = if self.quorum.votes() { Level::Error } else { Level::Warning };
-        Finding::error(code, path, problem, reason).level(level).measure(together - self.count())
-    }
-
-    fn warning(&self, code: &'static str, at: &Node<'_>, reason: impl Into<String>) -> Finding {
-        Finding::warning(code, at.path(), Problem::Invalid(value(at)), reason).resting_on(self.quorum)
-    }
-
-    /// What takes the scheduler's word away.
-    fn beside_the_scheduler(&self) -> Result<Vec<Finding>, Malformed> {
-        let mut findings = Vec::new();
-        let pod = &self.placement.pod;
-        let node_name = pod.get("nodeName")?;
-        if let Some(name) = node_name.string()?.filter(|name| !name.is_empty()) {
-            let reason = format!("puts all {} members on the node {name}, past the scheduler", self.count());
-            let finding = self
-                .error("node-name", node_name.path(), Problem::Forbidden, reason, self.count())
-                .why("affinity and topology spread are the scheduler's, which is not asked; when the node fails, all fail")
-                .advise("remove nodeName, and keep the members apart with podAntiAffinity")
-                .resting_on(self.quorum);
-            findings.push(finding);
-        }
-        let scheduler = pod.get("schedulerName")?;
-        if scheduler.string()?.is_some_and(|name| name != "default-scheduler") {
-            findings.push(
-                self.warning("own-scheduler", &scheduler, "this scheduler may place the members by rules of its own")
-                    .advise("make sure that it honours required podAntiAffinity and topologySpreadConstraints"),
-            );
-        }
-        Ok(findings)
-    }
-
-    /// The edit that keeps the members apart, whatever else the template says: a required term of the set's own
-    /// selector.
-    fn separate(&self, selector: &Value) -> Vec<Edit> {
-        if self.placement.members.selector().requirements().is_empty() {
-            return Vec::new();
-        }
-        let terms =
-            Path::fields("spec.template.spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution");
-        vec![Edit::append(terms, object(&mut [("labelSelector", selector.clone()), ("topologyKey", NODE.into())]))]
-    }
-}
-
-/// What stands at `node`; `null` where there is nothing.
-fn value(node: &Node<'_>) -> Value {
-    node.value().cloned().unwrap_or_default()
 }
 
 impl AntiAffinity {
-    /// Whether a domain of the node label `key` is known to be a node, or to hold whole nodes.
-    fn is_known(&self, key: &str) -> bool {
-        key == NODE
-            || ZONES.contains(&key)
-            || REGIONS.contains(&key)
-            || key == self.zone_key
-            || self.domains.iter().any(|domain| domain == key)
-    }
-
-    /// Whether one node may hold more than one member.
-    fn judge_nodes(
-        &self,
-        review: &Review<'_>,
-        ensemble: &Ensemble<'_, '_>,
-        selector: &Value,
-    ) -> Result<Vec<Finding>, Malformed> {
-        let placement = ensemble.placement;
-        if placement.takes_port {
-            review.note("its members take a port of their node, so that no two of them fit on one");
-            return Ok(Vec::new());
+    /// What a domain of the node label `key` is known to be.
+    fn marks(&self, key: &str) -> u16 {
+        let (width, zone) = (width(key), width(&self.zone_key));
+        if key == self.zone_key {
+            return marks::KNOWN | marks::ZONE_OR_WIDER | marks::ZONE_OR_PART;
         }
-        let wishes: &[bool] = if self.require == Require::Preferred { &[false, true] } else { &[false] };
-        for wishes in wishes {
-            for (by_revision, unknown) in [(false, false), (true, false), (false, true), (true, true)] {
-                let counts =
-                    |sight: &Sight<'_>| (by_revision || !sight.by_revision) && (unknown || self.is_known(sight.key));
-                if let Some(separators) = placement.separators(*wishes, counts) {
-                    return self.doubts(review, ensemble, &separators);
-                }
+        let mut found = 0;
+        if key == NODE {
+            found = marks::KNOWN | marks::ZONE_OR_PART;
+        }
+        if width > 0 {
+            found = marks::KNOWN;
+            if width >= zone {
+                found |= marks::ZONE_OR_WIDER;
+            }
+            if width == zone {
+                found |= marks::ZONE_OR_PART;
             }
         }
-        self.why_not(ensemble, selector)
-    }
-
-    /// The members are kept apart; but not always, or not for certain.
-    fn doubts(
-        &self,
-        review: &Review<'_>,
-        ensemble: &Ensemble<'_, '_>,
-        separators: &[&Sight<'_>],
-    ) -> Result<Vec<Finding>, Malformed> {
-        let mut findings = Vec::new();
-        if let Some(sight) = separators.iter().find(|sight| !self.is_known(sight.key)) {
-            findings.push(ensemble.unknown_domain(sight)?);
+        if self.domains.iter().any(|domain| domain == key) {
+            found |= marks::KNOWN;
         }
-        match separators.iter().find(|sight| sight.by_revision) {
-            Some(sight) => findings.push(ensemble.per_revision(sight)?),
-            None => findings.extend(update_unseen(review, ensemble, separators)?),
-        }
-        Ok(findings)
+        found
     }
 }
 
-/// While an UPDATE replaces the members, the new ones may not see the old.
-fn update_unseen(
-    review: &Review<'_>,
-    ensemble: &Ensemble<'_, '_>,
-    separators: &[&Sight<'_>],
-) -> Result<Option<Finding>, Malformed> {
-    let Some(old) = &review.old else { return Ok(None) };
-    let old = Placement::read(old, ensemble.namespace, Set::read(old)?.replicas)?;
-    // Terms of the new template that select old members, or terms of the old one that select new members.
-    let new_see_old = old.members.unseen(separators) == 0;
-    let old_terms: Vec<&Sight<'_>> = old.required.iter().filter(|term| !term.by_revision).collect();
-    if new_see_old || ensemble.placement.members.unseen(&old_terms) == 0 {
-        return Ok(None);
+impl Judgement<'_, '_> {
+    /// What takes the scheduler's word away.
+    fn beside_the_scheduler(&mut self) -> Result<(), Malformed> {
+        let node_name = self.placement.pod.get("nodeName")?;
+        let name = node_name.string()?.unwrap_or_default();
+        if !name.is_empty() {
+            self.say(&says::NODE_NAME, &node_name, "", &[("name", &name)]);
+            if let Some(finding) = self.findings.last_mut() {
+                finding.problem = Problem::Forbidden;
+            }
+        }
+        let scheduler = self.placement.pod.get("schedulerName")?;
+        if scheduler.string()?.is_some_and(|name| name != "default-scheduler") {
+            self.say(&says::OWN_SCHEDULER, &scheduler, "", &[]);
+        }
+        Ok(())
     }
-    ensemble.unseen_by_update(old.members.labels(), separators)
+
+    /// Whether one node may hold more than one member.
+    fn judge_nodes(&mut self, review: &Review<'_>) -> Result<(), Malformed> {
+        if self.placement.takes_port {
+            review.note("its members take a port of their node, so that no two of them fit on one");
+            return Ok(());
+        }
+        for wishes in [false, true] {
+            if wishes && self.policy.require != Require::Preferred {
+                break;
+            }
+            for with in [marks::LASTING | marks::KNOWN, marks::KNOWN, marks::LASTING, 0] {
+                let separators = self.placement.separators(wishes, with);
+                if !separators.is_empty() {
+                    return self.doubts(review, &separators);
+                }
+            }
+        }
+        self.why_not()
+    }
+
+    /// The members are kept apart by `separators`; but not always, or not for certain.
+    fn doubts(&mut self, review: &Review<'_>, separators: &[&Sight<'_>]) -> Result<(), Malformed> {
+        if let Some(sight) = separators.iter().find(|sight| sight.marks & marks::KNOWN == 0) {
+            self.say(&says::UNKNOWN_DOMAIN, &sight.node.get("topologyKey")?, &cut(sight.key), &[]);
+        }
+        if let Some(sight) = separators.iter().find(|sight| sight.marks & marks::LASTING == 0) {
+            return self.say_of(&says::PER_REVISION, sight, "matchLabelKeys", &[]);
+        }
+        let Some(old) = &review.old else { return Ok(()) };
+        // While an UPDATE replaces the members, the new ones may not see the old: unless terms of the new template
+        // select old members, or terms of the old one select new members.
+        let old = Placement::read(self.policy, old, Set::read(old)?, self.namespace)?;
+        if old.unseen(separators) > 0 && self.placement.unseen(&old.sights(marks::REQUIRED, marks::LASTING)) > 0 {
+            self.update_unseen(&old.set.labels, separators)?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

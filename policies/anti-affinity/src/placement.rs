@@ -2,140 +2,184 @@
 
 use workload::container::containers;
 use workload::member::Set;
+use workload::selector::{Answer, Selector};
+use workload::texts::TextMap;
 use workload::{Malformed, Node};
 
-use crate::members::{self, Members, Sight};
+use crate::AntiAffinity;
+use crate::sight::{Sight, is_per_member, marks};
 
 /// A pod with more terms, or more constraints, than this has those after it left out: no real one has, and a hostile
 /// one could make this slow.
 const MOST_TERMS: usize = 100;
+/// Selectors that name more members one by one, or have more conditions, are not looked into: no real one does, and a
+/// hostile one could make this slow.
+const MOST_NAMED: usize = 64;
+const MOST_CONDITIONS: usize = 100;
+/// No value of a selector is longer: what is cut off of a label makes no difference.
+const LONGEST_VALUE: usize = 64;
 
-const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
-const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
-
-/// A topology spread constraint.
-#[derive(Debug)]
-pub(crate) struct Spread<'a> {
-    pub(crate) sight: Sight<'a>,
-    pub(crate) max_skew: i64,
-    pub(crate) min_domains: Option<i64>,
-    /// `DoNotSchedule`, rather than `ScheduleAnyway`.
-    pub(crate) is_hard: bool,
-}
-
-impl<'a> Spread<'a> {
-    fn read(node: Node<'a>, namespace: &str) -> Result<Self, Malformed> {
-        let positive = |field: &'static str| -> Result<Option<i64>, Malformed> {
-            let number = node.get(field)?;
-            match number.int32()? {
-                Some(count) if count < 1 => Err(Malformed::new(&number, "must be at least 1")),
-                count => Ok(count.map(i64::from)),
-            }
-        };
-        let max_skew = positive("maxSkew")?
-            .ok_or(())
-            .or_else(|()| Err(Malformed::new(&node.get("maxSkew")?, "must be at least 1")))?;
-        let min_domains = positive("minDomains")?;
-        let action = node.get("whenUnsatisfiable")?;
-        let is_hard = match action.string()? {
-            Some("DoNotSchedule") => true,
-            Some("ScheduleAnyway") => false,
-            _ => return Err(Malformed::new(&action, "must be DoNotSchedule or ScheduleAnyway")),
-        };
-        Ok(Self { max_skew, min_domains, is_hard, sight: Sight::read(node, namespace)? })
-    }
-
-    /// Whether it counts members of the set and nothing else: pods of others that it counts fill domains up, and let
-    /// two members share one.
-    pub(crate) fn counts_members_only(&self, members: &Members) -> bool {
-        self.sight.selector.implies(members.selector())
-    }
-
-    /// The most members that it lets share one domain: proven, or all.
-    ///
-    /// A pod may join a domain that holds `c` of `n` others if `c + 1 - least <= s`, where `least` is the count of the
-    /// emptiest domain, and 0 while there are fewer than `m` domains. In the second case `c + 1 <= s`. In the first the
-    /// other domains, at least `m - 1`, each hold `c + 1 - s` or more, so that `c + 1 + (m - 1)(c + 1 - s) <= n`.
-    /// Source: `podtopologyspread/filtering.go` of the scheduler, `minMatchNum`.
-    pub(crate) fn most_per_domain(&self, members: &Members) -> i64 {
-        let all = members.count();
-        if !self.is_hard || members.seen(&self.sight).0 < all || !self.counts_members_only(members) {
-            return all;
-        }
-        let (skew, domains) = (self.max_skew, self.min_domains.unwrap_or(1));
-        skew.max((all + (domains - 1) * skew) / domains).min(all)
-    }
-}
+/// Where terms and constraints stand in a pod, and what they are. Who comes first may first name members one by one.
+const LISTS: [(u16, &str); 4] = [
+    (marks::REQUIRED, "affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution"),
+    (marks::SPREAD, "topologySpreadConstraints"),
+    (marks::PREFERRED, "affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution"),
+    (marks::ATTRACTING, "affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution"),
+];
 
 /// What a template asks of the scheduler.
 #[derive(Debug)]
 pub(crate) struct Placement<'a> {
     /// `spec.template.spec`.
     pub(crate) pod: Node<'a>,
-    pub(crate) members: Members,
-    /// The required terms of `podAntiAffinity`.
-    pub(crate) required: Vec<Sight<'a>>,
-    /// The preferred ones.
-    pub(crate) preferred: Vec<Sight<'a>>,
-    pub(crate) spreads: Vec<Spread<'a>>,
-    /// The required terms of `podAffinity`.
-    pub(crate) attracting: Vec<Sight<'a>>,
+    /// The set, with as many members as are judged.
+    pub(crate) set: Set,
+    sights: Vec<Sight<'a>>,
     /// Whether every member takes a port of its node.
     pub(crate) takes_port: bool,
 }
 
 impl<'a> Placement<'a> {
-    /// Reads it from the set at `object`, which is in `namespace`, as if it had `count` members.
-    pub(crate) fn read(object: &Node<'a>, namespace: &str, count: i64) -> Result<Self, Malformed> {
+    /// Reads it from the `set` at `object`, which is in `namespace`.
+    pub(crate) fn read(policy: &AntiAffinity, object: &Node<'a>, set: Set, namespace: &str) -> Result<Self, Malformed> {
         let pod = object.dig("spec.template.spec")?;
-        let affinity = pod.get("affinity")?;
-        let terms = |kind: &'static str, list: &'static str| -> Result<Vec<Sight<'a>>, Malformed> {
-            let mut terms = Vec::new();
-            for item in affinity.get(kind)?.items_at(list)?.into_iter().take(MOST_TERMS) {
-                let item = if list == PREFERRED { item.get("podAffinityTerm")? } else { item };
-                terms.push(Sight::read(item, namespace)?);
+        let mut placement = Self { pod, set, sights: Vec::new(), takes_port: false };
+        let mut room = MOST_NAMED;
+        for (kind, list) in LISTS {
+            for mut node in pod.items_at(list)?.into_iter().take(MOST_TERMS) {
+                if kind == marks::PREFERRED {
+                    node = node.get("podAffinityTerm")?;
+                }
+                let mut sight = Sight::read(policy, node, kind, namespace)?;
+                let mut named = 0;
+                for requirement in sight.selector.requirements() {
+                    if is_per_member(&requirement.key) {
+                        named += requirement.values.len();
+                    }
+                }
+                sight.too_long = named > room || sight.selector.requirements().len() > MOST_CONDITIONS;
+                if !sight.too_long {
+                    room -= named;
+                }
+                (sight.sure, sight.open) = placement.seen(&[&sight]);
+                if sight.sure > 0 {
+                    sight.marks |= marks::SEEING;
+                }
+                placement.sights.push(sight);
             }
-            Ok(terms)
-        };
-        let mut required = terms("podAntiAffinity", REQUIRED)?;
-        let mut preferred = terms("podAntiAffinity", PREFERRED)?;
-        let mut attracting = terms("podAffinity", REQUIRED)?;
-        let constraints = pod.items_at("topologySpreadConstraints")?;
-        let mut spreads = Vec::new();
-        for node in constraints.into_iter().take(MOST_TERMS) {
-            spreads.push(Spread::read(node, namespace)?);
         }
-        let mut takes_port = false;
-        for container in containers(&pod)?.iter().filter(|container| container.role.is_long_running()) {
-            takes_port |= container.ports()?.iter().any(|port| port.host_port.is_some());
+        for container in containers(&pod)? {
+            if container.role.is_long_running() {
+                for port in container.ports()? {
+                    placement.takes_port |= port.host_port.is_some();
+                }
+            }
         }
-        let sights = required.iter_mut().chain(spreads.iter_mut().map(|spread| &mut spread.sight));
-        members::limit(sights.chain(&mut preferred).chain(&mut attracting));
-        let members = Members::of(Set::read(object)?, count);
-        Ok(Self { pod, members, required, preferred, spreads, attracting, takes_port })
+        Ok(placement)
     }
 
-    /// The sights that together keep every two members apart, of those that `counts` lets count; `None` where they do
-    /// not. `wishes` are as good as guarantees where that is so.
-    pub(crate) fn separators(&self, wishes: bool, counts: impl Fn(&Sight<'_>) -> bool) -> Option<Vec<&Sight<'a>>> {
-        let preferred = self.preferred.iter().filter(|_| wishes);
-        let terms: Vec<&Sight<'a>> = self.required.iter().chain(preferred).filter(|sight| counts(sight)).collect();
-        if self.members.unseen(&terms) <= 1 {
-            return Some(terms.into_iter().filter(|term| self.members.seen(term).0 > 0).collect());
+    /// The terms and constraints that are of one of these kinds and have all of these marks.
+    #[inline(never)]
+    pub(crate) fn sights(&self, kinds: u16, with: u16) -> Vec<&Sight<'a>> {
+        let mut chosen = Vec::new();
+        for sight in &self.sights {
+            if sight.marks & kinds != 0 && sight.marks & with == with {
+                chosen.push(sight);
+            }
         }
-        let separates = |spread: &&Spread<'_>| {
-            counts(&spread.sight)
-                && (spread.most_per_domain(&self.members) <= 1
-                    || (wishes && self.members.seen(&spread.sight).0 == self.members.count()))
-        };
-        self.spreads.iter().find(separates).map(|spread| vec![&spread.sight])
+        chosen
     }
 
-    /// The most members that those of the terms and constraints which `counts` lets count leave in one domain.
-    pub(crate) fn most_together(&self, counts: impl Fn(&Sight<'_>) -> bool) -> i64 {
-        let terms: Vec<&Sight<'_>> = self.required.iter().filter(|term| counts(term)).collect();
-        let by_terms = self.members.unseen(&terms).max(1);
-        let by_spreads = self.spreads.iter().filter(|spread| counts(&spread.sight));
-        by_spreads.map(|spread| spread.most_per_domain(&self.members)).fold(by_terms, i64::min)
+    /// How many members one of `sights` certainly sees, and how many more one of them may see.
+    #[inline(never)]
+    pub(crate) fn seen(&self, sights: &[&Sight<'_>]) -> (i64, i64) {
+        let mut selectors = Vec::new();
+        // Every group gets a copy of the labels: only of those that somebody asks for.
+        let mut labels = TextMap::default();
+        for sight in sights {
+            if !sight.too_long {
+                selectors.push(&sight.selector);
+                for requirement in sight.selector.requirements() {
+                    if let Some(value) = self.set.labels.get(&requirement.key) {
+                        labels.insert(&requirement.key, value.chars().take(LONGEST_VALUE).collect());
+                    }
+                }
+            }
+        }
+        let set = Set { labels, name: self.set.name.clone(), selector: Selector::nothing(), ..self.set };
+        let (mut sure, mut open) = (0, 0);
+        for group in set.groups(&selectors) {
+            let mut answer = Answer::No;
+            for sight in sights {
+                match sight.sees(&group.labels) {
+                    Answer::No => {}
+                    Answer::Unknown => answer = Answer::Unknown,
+                    Answer::Yes => {
+                        answer = Answer::Yes;
+                        break;
+                    }
+                }
+            }
+            match answer {
+                Answer::No => {}
+                Answer::Unknown => open += group.count,
+                Answer::Yes => sure += group.count,
+            }
+        }
+        (sure, open)
+    }
+
+    /// How many members none of `terms` certainly sees. Each of the others is kept apart from everybody: all members
+    /// carry the same terms, and the scheduler honours those of running pods for a new one too.
+    pub(crate) fn unseen(&self, terms: &[&Sight<'_>]) -> i64 {
+        self.set.replicas - self.seen(terms).0
+    }
+
+    /// Whether `spread` counts members of the set and nothing else: pods of others that it counts fill domains up, and
+    /// let two members share one.
+    pub(crate) fn is_counted_alone(&self, spread: &Sight<'_>) -> bool {
+        spread.selector.implies(&self.set.selector)
+    }
+
+    /// The most members that `spread` lets share one domain: proven, or all.
+    ///
+    /// A pod may join a domain that holds `c` of `n` others if `c + 1 - least <= s`, where `least` is the count of the
+    /// emptiest domain, and 0 while there are fewer than `m` domains. In the second case `c + 1 <= s`. In the first the
+    /// other domains, at least `m - 1`, each hold `c + 1 - s` or more, so that `c + 1 + (m - 1)(c + 1 - s) <= n`.
+    /// Source: `podtopologyspread/filtering.go` of the scheduler, `minMatchNum`.
+    #[inline(never)]
+    pub(crate) fn most_per_domain(&self, spread: &Sight<'_>) -> i64 {
+        let all = self.set.replicas;
+        if spread.marks & marks::HARD == 0 || spread.sure < all || !self.is_counted_alone(spread) {
+            return all;
+        }
+        let (skew, domains) = (spread.max_skew, spread.min_domains);
+        (all + (domains - 1) * skew).checked_div(domains).unwrap_or(all).max(skew).min(all)
+    }
+
+    /// The sights that together keep every two members apart, of those with these marks; none where they do not.
+    /// `wishes` are as good as guarantees where that is so.
+    pub(crate) fn separators(&self, wishes: bool, with: u16) -> Vec<&Sight<'a>> {
+        let terms = if wishes { marks::REQUIRED | marks::PREFERRED } else { marks::REQUIRED };
+        let mut separators = self.sights(terms, with | marks::SEEING);
+        if self.unseen(&separators) > 1 {
+            separators.clear();
+            for spread in self.sights(marks::SPREAD, with) {
+                if self.most_per_domain(spread) <= 1 || (wishes && spread.sure == self.set.replicas) {
+                    separators.push(spread);
+                    break;
+                }
+            }
+        }
+        separators
+    }
+
+    /// The most members that those of the terms and constraints with these marks leave in one domain.
+    pub(crate) fn most_together(&self, with: u16) -> i64 {
+        let mut most = self.unseen(&self.sights(marks::REQUIRED, with)).max(1);
+        for spread in self.sights(marks::HARD, with) {
+            most = most.min(self.most_per_domain(spread));
+        }
+        most
     }
 }
