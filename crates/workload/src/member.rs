@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::node::{Malformed, Node};
-use crate::selector::{Answer, Labels, Selector};
+use crate::selector::{Answer, Labels, Operator, Selector};
 use crate::texts::TextMap;
 
 /// The pod's own name. Source: `StatefulSetPodNameLabel` in `k8s.io/api/apps/v1/types.go`.
@@ -98,11 +98,26 @@ impl Set {
 
     /// How many members `selector` certainly selects, and how many more it may select.
     pub fn count(&self, selector: &Selector) -> (i64, i64) {
+        if self.is_beside(selector) {
+            return (0, 0);
+        }
         self.groups(&[selector]).iter().fold((0, 0), |(sure, open), group| match selector.matches(&group.labels) {
             Answer::Yes => (sure + group.count, open),
             Answer::Unknown => (sure, open + group.count),
             Answer::No => (sure, open),
         })
+    }
+
+    /// Whether a label that the template gives to every member alike keeps `selector` from all of them. Of a thousand
+    /// sets and budgets in a namespace nearly all are strangers to each other, and this tells them apart at once.
+    fn is_beside(&self, selector: &Selector) -> bool {
+        let is_alike = |key: &str| ![POD_NAME, POD_INDEX, REVISION, TOPOLOGY[0], TOPOLOGY[1]].contains(&key);
+        selector.is_nothing()
+            || selector.requirements().iter().any(|requirement| {
+                requirement.operator == Operator::In
+                    && is_alike(&requirement.key)
+                    && !self.labels.get(&requirement.key).is_some_and(|value| requirement.values.contains(value))
+            })
     }
 }
 

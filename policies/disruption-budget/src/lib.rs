@@ -2,7 +2,7 @@
 
 mod budget;
 
-use policy::lookup::{DISRUPTION_BUDGETS, STATEFUL_SETS};
+use policy::lookup::{DISRUPTION_BUDGETS, Object, STATEFUL_SETS};
 use policy::quorum::{self, majority};
 use policy::settings::choice;
 use policy::{Fault, Finding, Level, ObjectRef, Operation, Policy, Problem, Quorum, Review, Settings, Target};
@@ -82,10 +82,10 @@ impl Policy for DisruptionBudget {
     }
 }
 
-/// A set of the namespace, and how its members decide.
+/// A set of the namespace.
 struct Member {
+    object: Object,
     set: Set,
-    quorum: Quorum,
     ensemble: Option<String>,
     /// The set's own labels, not its pods'.
     labels: Labels,
@@ -93,11 +93,12 @@ struct Member {
 }
 
 impl Member {
-    fn read(object: &Node<'_>, review: &Review<'_>) -> Result<Self, Malformed> {
+    fn read(held: &Object) -> Result<Self, Malformed> {
+        let object = Node::root(held.value());
         Ok(Self {
-            set: Set::read(object)?,
-            quorum: review.quorum(object)?,
-            ensemble: quorum::ensemble(object)?.map(str::to_owned),
+            object: held.clone(),
+            set: Set::read(&object)?,
+            ensemble: quorum::ensemble(&object)?.map(str::to_owned),
             labels: Labels::new(object.string_map_at("metadata.labels")?),
             selector: object.dig("spec.selector")?.value().cloned().unwrap_or_default(),
         })
@@ -122,7 +123,7 @@ impl Namespace {
             is_incomplete: false,
         };
         for object in review.cluster.list(&STATEFUL_SETS)? {
-            match Member::read(&Node::root(object.value()), review) {
+            match Member::read(&object) {
                 Ok(member) => namespace.members.push(member),
                 // What the judged object gets wrong is told with its place; what another does, with that one.
                 Err(malformed) if object.is_judged() => return Err(malformed.into()),
@@ -144,11 +145,11 @@ impl Namespace {
     }
 
     /// The sets whose members form one ensemble with those of `member`, itself included.
-    fn ensemble(&self, member: &Member) -> Vec<&Set> {
-        let belongs = |other: &&Member| {
-            other.set.name == member.set.name || (member.ensemble.is_some() && other.ensemble == member.ensemble)
-        };
-        self.members.iter().filter(belongs).map(|member| &member.set).collect()
+    fn ensemble<'a>(&'a self, member: &'a Member) -> Vec<&'a Set> {
+        if member.ensemble.is_none() {
+            return vec![&member.set];
+        }
+        self.members.iter().filter(|other| other.ensemble == member.ensemble).map(|member| &member.set).collect()
     }
 
     fn reference(&self, budget: &Budget) -> Option<ObjectRef> {
@@ -164,6 +165,8 @@ impl Namespace {
 /// An ensemble, and the budgets that cover some of its pods.
 struct Ensemble<'a> {
     member: &'a Member,
+    /// How its members decide.
+    quorum: Quorum,
     sets: Vec<&'a Set>,
     /// How many members there are.
     members: i64,
@@ -186,7 +189,8 @@ struct Covering<'a> {
 }
 
 impl<'a> Ensemble<'a> {
-    fn new(namespace: &'a Namespace, member: &'a Member) -> Self {
+    fn new(review: &Review<'_>, namespace: &'a Namespace, member: &'a Member) -> Result<Self, Malformed> {
+        let quorum = review.quorum(&Node::root(member.object.value()))?;
         let sets = namespace.ensemble(member);
         let members = sets.iter().map(|set| set.replicas).sum();
         let all = namespace.sets();
@@ -217,11 +221,12 @@ impl<'a> Ensemble<'a> {
                 uncovered += group.count;
             }
         }
-        Self { member, sets, members, tolerance: member.quorum.tolerance(members), uncovered, budgets, overlap }
+        let tolerance = quorum.tolerance(members);
+        Ok(Self { member, quorum, sets, members, tolerance, uncovered, budgets, overlap })
     }
 
     fn votes(&self) -> bool {
-        self.member.quorum.votes()
+        self.quorum.votes()
     }
 
     /// Whether a budget can do any good: two members that vote cannot lose one, and a single one nothing.
@@ -246,7 +251,7 @@ impl<'a> Ensemble<'a> {
     /// Why it matters how many are missing.
     fn why(&self) -> String {
         let members = self.members;
-        match self.member.quorum.group {
+        match self.quorum.group {
             Some(group) if group < members => format!(
                 "data is kept by groups of {group} members that decide by majority, so that each can miss {} of them",
                 self.tolerance
@@ -286,7 +291,7 @@ impl DisruptionBudget {
         if member.set.replicas == 0 {
             return Ok(Vec::new());
         }
-        let ensemble = Ensemble::new(&namespace, member);
+        let ensemble = Ensemble::new(review, &namespace, member)?;
         let mut findings: Vec<Finding> = too_fast_an_update(review, &ensemble)?.into_iter().collect();
         if ensemble.budgets.is_empty() {
             findings.extend(self.missing(review, &namespace, &ensemble));
@@ -301,7 +306,13 @@ impl DisruptionBudget {
         let Some(budget) = namespace.budgets.iter().find(|budget| budget.is_judged) else { return Ok(Vec::new()) };
         let mut findings: Vec<Finding> = Vec::new();
         for member in namespace.members.iter().filter(|member| member.set.replicas > 0) {
-            let ensemble = Ensemble::new(&namespace, member);
+            // A namespace may hold a thousand sets, which this budget has nothing to do with.
+            let is_covered = namespace.ensemble(member).iter().any(|set| set.count(&budget.selector) != (0, 0));
+            if !is_covered && !looks_meant_for(budget, member) {
+                continue;
+            }
+            // What another object gets wrong is told where that one is judged.
+            let Ok(ensemble) = Ensemble::new(review, &namespace, member) else { continue };
             if ensemble.budgets.is_empty() && looks_meant_for(budget, member) {
                 findings.extend(self.missing(review, &namespace, &ensemble));
             }
@@ -331,7 +342,7 @@ impl DisruptionBudget {
             );
         }
         if let Some(old) = &review.old {
-            findings.extend(self.left_alone(&namespace, &Budget::read(old, true)?));
+            findings.extend(self.left_alone(review, &namespace, &Budget::read(old, true)?));
         }
         Ok(findings)
     }
@@ -339,15 +350,15 @@ impl DisruptionBudget {
     fn judge_deletion(&self, review: &Review<'_>) -> Result<Vec<Finding>, Fault> {
         // The list is what is left once the budget is gone.
         let namespace = Namespace::read(review)?;
-        Ok(self.left_alone(&namespace, &Budget::read(&review.object, true)?))
+        Ok(self.left_alone(review, &namespace, &Budget::read(&review.object, true)?))
     }
 
     /// The sets that `budget` covered and that nothing covers any more.
-    fn left_alone(&self, namespace: &Namespace, budget: &Budget) -> Vec<Finding> {
+    fn left_alone(&self, review: &Review<'_>, namespace: &Namespace, budget: &Budget) -> Vec<Finding> {
         let was_covered = |member: &&Member| member.set.count(&budget.selector).0 > 0;
         let mut findings = Vec::new();
         for member in namespace.members.iter().filter(was_covered) {
-            let ensemble = Ensemble::new(namespace, member);
+            let Ok(ensemble) = Ensemble::new(review, namespace, member) else { continue };
             if ensemble.uncovered == 0 || !ensemble.needs_budget() || namespace.is_incomplete {
                 continue;
             }
@@ -366,7 +377,7 @@ impl DisruptionBudget {
             .level(if ensemble.votes() { self.on_delete.level() } else { Level::Warning })
             .advise("if the set stays, create the budget that replaces this one first");
             findings.push(if ensemble.votes() {
-                finding.why(ensemble.why()).resting_on(&member.quorum)
+                finding.why(ensemble.why()).resting_on(&ensemble.quorum)
             } else {
                 finding
             });
@@ -415,7 +426,7 @@ impl DisruptionBudget {
         // A dry run stores nothing, so that what belongs together cannot be there yet.
         let severity = if review.request.dry_run { Severity::Warn } else { self.missing };
         Some(if ensemble.votes() {
-            finding.level(severity.level()).why(ensemble.why()).resting_on(&member.quorum)
+            finding.level(severity.level()).why(ensemble.why()).resting_on(&ensemble.quorum)
         } else {
             finding.level(Level::Warning)
         })
@@ -622,7 +633,7 @@ fn too_many(namespace: &Namespace, ensemble: &Ensemble<'_>) -> Option<Finding> {
     .at(namespace.reference(budget))
     .measure(disruptions - allowed);
     Some(if ensemble.votes() {
-        finding.why(ensemble.why()).resting_on(&ensemble.member.quorum)
+        finding.why(ensemble.why()).resting_on(&ensemble.quorum)
     } else {
         finding.level(Level::Warning).why("a budget that lets all pods go at once holds nothing back")
     })
@@ -658,7 +669,7 @@ fn too_fast_an_update(review: &Review<'_>, ensemble: &Ensemble<'_>) -> Result<Op
         )
         .measure(at_once - ensemble.tolerance)
         .why(format!("updates ignore budgets; {}", ensemble.why()))
-        .resting_on(&ensemble.member.quorum)
+        .resting_on(&ensemble.quorum)
         .advise("remove it: members are then updated one at a time")
         .fix(vec![Edit::Remove { path: node.path() }]),
     ))
