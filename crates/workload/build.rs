@@ -94,7 +94,7 @@ impl<'a> Generator<'a> {
             Model::Majority => "Majority",
             Model::None => "None",
         };
-        let mut rules = String::new();
+        let mut rules = Vec::new();
         for rule in &system.rule {
             if rule.images.is_empty() {
                 return Err("a rule names no image".to_owned());
@@ -104,15 +104,18 @@ impl<'a> Generator<'a> {
                 None if rule.when.is_empty() && rule.unless.is_empty() => {}
                 None => return Err(format!("the conditions for {:?} have no source", rule.images)),
             }
-            rules += &format!(
-                "Rule {{ images: &{:?}, when: &[{}], unless: &[{}] }},",
-                rule.images,
-                conditions(&rule.when)?,
-                conditions(&rule.unless)?
-            );
+            let images = rule.images.iter().map(|image| plain(image, " ")).collect::<Result<Vec<_>, _>>()?;
+            let mut text = images.join(" ");
+            for (sign, conditions) in [('?', &rule.when), ('!', &rule.unless)] {
+                for part in conditions {
+                    text += &format!("\t{sign}{}", condition(part)?);
+                }
+            }
+            rules.push(text);
         }
+        let rules = rules.join("\n");
         Ok(format!(
-            "System {{ id: {id:?}, name: {name:?}, model: Model::{model}, group: {group:?}, row: {row}, rules: &[{rules}] }},\n"
+            "System {{ id: {id:?}, name: {name:?}, model: Model::{model}, group: {group:?}, row: {row}, rules: {rules:?} }},\n"
         ))
     }
 
@@ -197,16 +200,24 @@ impl<'a> Generator<'a> {
     }
 }
 
-fn conditions(conditions: &[Condition]) -> Result<String, String> {
-    let mut rust = String::new();
-    for condition in conditions {
-        rust += &match (&condition.word, &condition.env, &condition.is, condition.lacks.as_slice()) {
-            (Some(word), None, None, []) => format!("Condition::Word({word:?}),"),
-            (None, Some(env), None, []) => format!("Condition::Env({env:?}),"),
-            (None, Some(env), Some(is), []) => format!("Condition::EnvIs({env:?}, {is:?}),"),
-            (None, Some(env), None, lacks) => format!("Condition::EnvLacks({env:?}, &{lacks:?}),"),
-            _ => return Err("a condition is `word`, `env`, `env` with `is`, or `env` with `lacks`".to_owned()),
-        };
+/// The text of one condition, as `holds` in `src/catalogue.rs` reads it.
+fn condition(condition: &Condition) -> Result<String, String> {
+    match (&condition.word, &condition.env, &condition.is, condition.lacks.as_slice()) {
+        (Some(word), None, None, []) if !word.starts_with('$') => Ok(plain(word, "")?.to_owned()),
+        (None, Some(env), None, []) => Ok(format!("${}", plain(env, "=/")?)),
+        (None, Some(env), Some(is), []) => Ok(format!("${}={}", plain(env, "=/")?, plain(is, "")?)),
+        (None, Some(env), None, lacks) => {
+            let lacks = lacks.iter().map(|value| plain(value, "=/")).collect::<Result<Vec<_>, _>>()?;
+            Ok(format!("${}/{}", plain(env, "=/")?, lacks.join("/")))
+        }
+        _ => Err("a condition is `word`, `env`, `env` with `is`, or `env` with `lacks`".to_owned()),
     }
-    Ok(rust)
+}
+
+/// `text`, which must not have what separates texts in a rule.
+fn plain<'a>(text: &'a str, separators: &str) -> Result<&'a str, String> {
+    if text.is_empty() || text.contains(['\t', '\n']) || text.contains(|character| separators.contains(character)) {
+        return Err(format!("{text:?} must not be empty, nor hold a tab, a line break or one of {separators:?}"));
+    }
+    Ok(text)
 }

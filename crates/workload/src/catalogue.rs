@@ -32,29 +32,9 @@ pub struct System {
     /// losing more than `(n - 1) / 2` members at once can stop a group however many members there are.
     pub group: Option<u32>,
     row: usize,
-    rules: &'static [Rule],
-}
-
-/// A way to recognise a system: the image is one of `images`, a condition of `when` holds (if there are any), none of `unless`.
-#[derive(Debug)]
-struct Rule {
-    images: &'static [&'static str],
-    when: &'static [Condition],
-    unless: &'static [Condition],
-}
-
-/// What the command line or the environment must say. All texts are globs.
-#[derive(Debug)]
-#[allow(dead_code, reason = "which forms occur depends on the rows of catalogue.toml")]
-enum Condition {
-    /// A word of the command or the arguments, also inside `sh -c "..."`.
-    Word(&'static str),
-    /// A variable is there, whatever its value and wherever that comes from.
-    Env(&'static str),
-    /// A variable has a literal value that matches.
-    EnvIs(&'static str, &'static str),
-    /// A variable has a literal value that matches none of these.
-    EnvLacks(&'static str, &'static [&'static str]),
+    /// The ways to recognise it, see [`is_met`]: one text, because a structure of as many small lists is larger than all
+    /// that it holds, in every module.
+    rules: &'static str,
 }
 
 /// Where a fact stands.
@@ -175,9 +155,9 @@ pub struct CustomResource {
 include!(concat!(env!("OUT_DIR"), "/catalogue.rs"));
 
 impl System {
-    /// The globs of the images of this system, see [`ImageName::matches`].
+    /// The globs of the images of this system, see [`is_repository`].
     pub fn images(&self) -> impl Iterator<Item = &'static str> {
-        self.rules.iter().flat_map(|rule| rule.images).copied()
+        self.rules.split('\n').flat_map(|rule| rule.split('\t').next().unwrap_or_default().split(' '))
     }
 
     /// Why its members vote, or do not, in a sentence or two.
@@ -236,130 +216,6 @@ pub fn system(id: &str) -> Option<&'static System> {
     SYSTEMS.iter().find(|system| system.id == id)
 }
 
-/// An image name taken apart as the container runtimes do it: `[registry/]repository[:tag][@digest]`.
-///
-/// Source: the grammar of `distribution/reference`, <https://github.com/distribution/reference/blob/v0.6.0/reference.go>, and
-/// `splitDockerDomain` in its `normalize.go`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ImageName<'a> {
-    /// Host and port; absent where the name leaves it to the runtime's default.
-    pub registry: Option<&'a str>,
-    /// The path, without registry, tag and digest. `library/` of the default registry stands only where it was written.
-    pub repository: &'a str,
-    /// The tag, without its colon.
-    pub tag: Option<&'a str>,
-    /// The digest with its algorithm, without the `@`.
-    pub digest: Option<&'a str>,
-}
-
-impl<'a> ImageName<'a> {
-    /// Takes `image` apart; `None` when no runtime would accept it.
-    pub fn parse(image: &'a str) -> Option<Self> {
-        let (rest, digest) = match image.split_once('@') {
-            Some((rest, digest)) => (rest, Some(digest)),
-            None => (image, None),
-        };
-        // A colon before the last slash belongs to the registry's port.
-        let last = rest.rfind('/').map_or(0, |slash| slash + 1);
-        let (name, tag) = match rest.get(last..)?.split_once(':') {
-            Some((component, tag)) => (rest.get(..last + component.len())?, Some(tag)),
-            None => (rest, None),
-        };
-        let (registry, repository) = match name.split_once('/') {
-            Some((first, path)) if is_registry(first) => (Some(first), path),
-            _ => (None, name),
-        };
-        let valid = repository.len() <= 255
-            && repository.split('/').all(is_path_component)
-            && registry.is_none_or(is_host)
-            && tag.is_none_or(is_tag)
-            && digest.is_none_or(is_digest);
-        valid.then_some(Self { registry, repository, tag, digest })
-    }
-
-    /// Whether the last segments of the repository match `pattern`, segment by segment.
-    ///
-    /// `zookeeper` matches `zookeeper`, `bitnami/zookeeper` and `registry.example/mirror/bitnami/zookeeper`, since companies
-    /// mirror images below paths of their own; `bitnami/zookeeper` matches the last two. A `*` stays within its segment.
-    pub fn matches(&self, pattern: &str) -> bool {
-        let mut segments = self.repository.rsplit('/');
-        pattern.rsplit('/').all(|part| segments.next().is_some_and(|segment| glob::matches(part, segment)))
-    }
-}
-
-/// A first segment is a registry if it cannot be a path component of the default one.
-fn is_registry(first: &str) -> bool {
-    first == "localhost" || first.contains(['.', ':']) || first.bytes().any(|byte| byte.is_ascii_uppercase())
-}
-
-/// A host name or an IPv6 address in brackets, with an optional port.
-fn is_host(host: &str) -> bool {
-    let (name, port) = match host.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((address, port)) => {
-                return !address.is_empty()
-                    && address.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':')
-                    && (port.is_empty() || port.strip_prefix(':').is_some_and(is_number));
-            }
-            None => return false,
-        },
-        None => host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port))),
-    };
-    port.is_none_or(is_number)
-        && name.split('.').all(|label| {
-            !label.is_empty()
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        })
-}
-
-fn is_number(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// Runs of lower-case letters and digits, held together by `.`, `_`, `__` or any number of `-`.
-fn is_path_component(component: &str) -> bool {
-    let mut separator = &component.as_bytes()[..0];
-    let mut start = 0;
-    for (at, byte) in component.bytes().enumerate() {
-        if byte.is_ascii_lowercase() || byte.is_ascii_digit() {
-            let fits = match separator {
-                [] | [b'.' | b'_'] | [b'_', b'_'] => true,
-                dashes => dashes.iter().all(|byte| *byte == b'-'),
-            };
-            if !fits || (start == 0 && !separator.is_empty()) {
-                return false;
-            }
-            start = at + 1;
-            separator = &[];
-        } else if matches!(byte, b'.' | b'_' | b'-') {
-            separator = component.as_bytes().get(start..=at).unwrap_or_default();
-        } else {
-            return false;
-        }
-    }
-    !component.is_empty() && separator.is_empty()
-}
-
-fn is_tag(tag: &str) -> bool {
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    tag.len() <= 128
-        && tag.bytes().next().is_some_and(word)
-        && tag.bytes().all(|byte| word(byte) || matches!(byte, b'.' | b'-'))
-}
-
-/// An algorithm, a colon, and at least 32 hexadecimal digits.
-fn is_digest(digest: &str) -> bool {
-    let Some((algorithm, hex)) = digest.split_once(':') else { return false };
-    let first = |text: &str| text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
-    algorithm
-        .split(['-', '_', '+', '.'])
-        .all(|part| first(part) && part.bytes().all(|byte| byte.is_ascii_alphanumeric()))
-        && hex.len() >= 32
-        && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
 /// What of a container decides which system it is. Borrowed from the object; nothing is copied.
 #[derive(Clone, Copy, Debug)]
 pub struct ContainerFacts<'a> {
@@ -409,29 +265,92 @@ impl<'a> ContainerFacts<'a> {
     }
 }
 
-impl Condition {
-    fn holds(&self, container: &ContainerFacts<'_>) -> bool {
-        match *self {
-            Self::Word(word) => container.words().any(|found| glob::matches(word, found)),
-            Self::Env(name) => container.variable(name).is_some(),
-            Self::EnvIs(name, value) => container.value(name).is_some_and(|found| glob::matches(value, found)),
-            Self::EnvLacks(name, values) => {
-                container.value(name).is_some_and(|found| !values.iter().any(|value| glob::matches(value, found)))
-            }
+/// Whether a rule fits: one of its images matches, one of the conditions after `?` holds, where there are any, and none of
+/// those after `!`. `build.rs` writes it: images with spaces between, then a tab before each condition.
+fn is_met(rule: &str, repository: &str, container: &ContainerFacts<'_>) -> bool {
+    let mut parts = rule.split('\t');
+    if !parts.next().unwrap_or_default().split(' ').any(|pattern| is_repository(pattern, repository)) {
+        return false;
+    }
+    let (mut is_asked, mut is_given) = (false, false);
+    for part in parts {
+        let (sign, condition) = part.split_at_checked(1).unwrap_or_default();
+        let holds = holds(condition, container);
+        if sign == "!" && holds {
+            return false;
+        }
+        if sign == "?" {
+            is_asked = true;
+            is_given |= holds;
         }
     }
+    is_given || !is_asked
+}
+
+/// Whether a condition holds; all texts are globs. `WORD`: a word of the command or the arguments, also inside
+/// `sh -c "..."`. `$NAME`: a variable is there, whatever its value and wherever that comes from. `$NAME=VALUE`: it has a
+/// literal value that matches. `$NAME/ONE/OTHER`: it has a literal value that matches none of these.
+fn holds(condition: &str, container: &ContainerFacts<'_>) -> bool {
+    let Some(variable) = condition.strip_prefix('$') else {
+        return container.words().any(|found| glob::matches(condition, found));
+    };
+    if let Some((name, value)) = variable.split_once('=') {
+        return container.value(name).is_some_and(|found| glob::matches(value, found));
+    }
+    match variable.split_once('/') {
+        Some((name, values)) => {
+            container.value(name).is_some_and(|found| !values.split('/').any(|value| glob::matches(value, found)))
+        }
+        None => container.variable(variable).is_some(),
+    }
+}
+
+/// The path in an image name `[registry/]repository[:tag][@digest]`. `library/` of the default registry stands only where it
+/// was written. What no runtime would accept is not told apart: a name that a tool has yet to complete shows the system too.
+///
+/// Source: the grammar of `distribution/reference`, <https://github.com/distribution/reference/blob/v0.6.0/reference.go>, and
+/// `splitDockerDomain` in its `normalize.go`.
+pub fn repository(image: &str) -> &str {
+    let name = image.split('@').next().unwrap_or_default();
+    // A colon before the last slash belongs to the registry's port.
+    let mut end = name.len();
+    for (at, byte) in name.bytes().enumerate() {
+        match byte {
+            b'/' => end = name.len(),
+            b':' if end == name.len() => end = at,
+            _ => {}
+        }
+    }
+    let name = name.get(..end).unwrap_or_default();
+    match name.split_once('/') {
+        Some((first, path)) if is_registry(first) => path,
+        _ => name,
+    }
+}
+
+/// Whether the last segments of `repository` match `pattern`, segment by segment.
+///
+/// `zookeeper` matches `zookeeper`, `bitnami/zookeeper` and `registry.example/mirror/bitnami/zookeeper`, since companies
+/// mirror images below paths of their own; `bitnami/zookeeper` matches the last two. A `*` stays within its segment.
+pub fn is_repository(pattern: &str, repository: &str) -> bool {
+    let (wanted, found) = (pattern.split('/').count(), repository.split('/').count());
+    wanted <= found
+        && pattern
+            .split('/')
+            .zip(repository.split('/').skip(found - wanted))
+            .all(|(part, segment)| glob::matches(part, segment))
+}
+
+/// A first segment is a registry if it cannot be a path component of the default one.
+fn is_registry(first: &str) -> bool {
+    first == "localhost" || first.bytes().any(|byte| matches!(byte, b'.' | b':' | b'A'..=b'Z'))
 }
 
 /// The system that one container runs: the first row of [`SYSTEMS`] with a rule that fits.
 pub fn system_of(container: &ContainerFacts<'_>) -> Option<&'static System> {
-    let image = ImageName::parse(container.image)?;
-    SYSTEMS.iter().find(|system| {
-        system.rules.iter().any(|rule| {
-            rule.images.iter().any(|pattern| image.matches(pattern))
-                && (rule.when.is_empty() || rule.when.iter().any(|condition| condition.holds(container)))
-                && !rule.unless.iter().any(|condition| condition.holds(container))
-        })
-    })
+    // No runtime accepts a longer one, and a hostile one is longer by far.
+    let repository = Some(repository(container.image)).filter(|repository| repository.len() <= 255)?;
+    SYSTEMS.iter().find(|system| system.rules.split('\n').any(|rule| is_met(rule, repository, container)))
 }
 
 /// The system of a pod, and the index of the container that shows it. Give it the regular containers only: init and

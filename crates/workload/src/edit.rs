@@ -1,7 +1,7 @@
 //! Small edits that mend an object: made in place, so that what nobody here knows survives, and written as a JSON
 //! Patch for who would rather make them elsewhere.
 
-use std::fmt;
+use std::{fmt, mem};
 
 use serde_json::{Map, Value};
 
@@ -144,7 +144,14 @@ impl Change {
                 let Some((parents, last)) = at.split_last() else { return };
                 match (reach(object, parents), last) {
                     (Some(Value::Object(fields)), Segment::Field(name) | Segment::Key(name)) => {
-                        fields.remove(name);
+                        // Taking a field out of a map in place is kilobytes of a module.
+                        let mut kept = Map::new();
+                        for (own, value) in mem::take(fields) {
+                            if own != name {
+                                kept.insert(own, value);
+                            }
+                        }
+                        *fields = kept;
                     }
                     (Some(Value::Array(items)), Segment::Index(index)) if index < items.len() => {
                         items.remove(index);
