@@ -99,6 +99,54 @@ unsafe impl GlobalAlloc for Heap {
     }
 }
 
+/// What a module would link of the C library for nothing but a panic's message: its allocator, its environment, its texts of
+/// errors, as much as a small rule. Since these have the names of its functions, those are left out.
+mod c {
+    use super::{GlobalAlloc, HEAP, Layout, ptr};
+
+    /// What C wants every piece to be a multiple of.
+    const ALIGN: usize = 16;
+
+    #[unsafe(no_mangle)]
+    extern "C" fn malloc(size: usize) -> *mut u8 {
+        match Layout::from_size_align(size.max(1), ALIGN) {
+            // SAFETY: the size is not zero.
+            Ok(layout) => unsafe { HEAP.alloc(layout) },
+            Err(_) => ptr::null_mut(),
+        }
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn calloc(count: usize, size: usize) -> *mut u8 {
+        let Some(size) = count.checked_mul(size) else { return ptr::null_mut() };
+        let piece = malloc(size);
+        if !piece.is_null() {
+            // SAFETY: the piece has this size.
+            unsafe { ptr::write_bytes(piece, 0, size) };
+        }
+        piece
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn free(_: *mut u8) {}
+
+    /// The library's texts of errors are as large again; a guest has no files, and its own errors have texts of their own.
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn strerror_r(_: i32, text: *mut u8, length: usize) -> i32 {
+        if length > 0 {
+            // SAFETY: the caller promises room for `length` bytes.
+            unsafe { text.write(0) };
+        }
+        0
+    }
+
+    /// No host gives a guest an environment.
+    #[unsafe(no_mangle)]
+    extern "C" fn getenv(_: *const u8) -> *mut u8 {
+        ptr::null_mut()
+    }
+}
+
 /// The answer of `judge`; all memory that it asked for, save the answer, is there for the next one.
 pub(crate) fn evaluate<E>(judge: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Vec<u8>, E> {
     let mark = HEAP.next.get();
