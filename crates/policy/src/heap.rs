@@ -148,6 +148,7 @@ mod c {
 }
 
 /// The answer of `judge`; all memory that it asked for, save the answer, is there for the next one.
+#[expect(clippy::same_length_and_capacity, reason = "the capacity is of our own making")]
 pub(crate) fn evaluate<E>(judge: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Vec<u8>, E> {
     let mark = HEAP.next.get();
     let answer = ManuallyDrop::new(judge()?);
