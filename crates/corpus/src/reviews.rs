@@ -112,7 +112,6 @@ fn ask(
     let outcome: Outcome =
         serde_json::from_slice(&bytes).map_err(|error| format!("  the answer cannot be read: {error}\n"))?;
     let found: Vec<String> = outcome.findings().iter().map(|finding| run::describe(finding, false)).collect();
-    let told = outcome.warnings.as_ref().map_or(0, Vec::len);
     if outcome.accepted != (expected.expect == Expect::Accept) || found != expected.findings {
         let _ = writeln!(
             failure,
@@ -120,10 +119,7 @@ fn ask(
             outcome.accepted, expected.expect, expected.findings
         );
     }
-    // A warning that is no finding says that something could not be judged.
-    if expected.says.is_empty() && told > found.len() {
-        let _ = writeln!(failure, "  tells more than its findings: {:?}", outcome.warnings);
-    }
+    run::check_told(&outcome, &expected.says, failure);
     for text in expected.says.iter().filter(|text| !answer.contains(text.as_str())) {
         let _ = writeln!(failure, "  does not say {text:?}, but: {answer}");
     }

@@ -157,6 +157,7 @@ fn compare(case: &Case, request: &Value, outcome: &Outcome, failures: &mut Strin
     for text in header.says.iter().filter(|text| !said.contains(text.as_str())) {
         let _ = writeln!(failures, "  does not say {text:?}, but:\n{said}");
     }
+    check_told(outcome, &header.says, failures);
     let remedies = |key: &str, values: fn(&Value) -> Vec<Value>| {
         let mut remedies: BTreeMap<String, Vec<Value>> = BTreeMap::new();
         for (code, value) in outcome.findings().iter().filter_map(|finding| Some((&finding["code"], finding.get(key)?)))
@@ -177,6 +178,15 @@ fn compare(case: &Case, request: &Value, outcome: &Outcome, failures: &mut Strin
     if outcome.mutated_object != mutated {
         let shown = |value: &Option<Value>| value.as_ref().map_or("not at all".to_owned(), Value::to_string);
         let _ = writeln!(failures, "  mutated: {}\n  expected: {}", shown(&outcome.mutated_object), shown(&mutated));
+    }
+}
+
+/// A warning that is no finding says that something could not be judged: where nobody expects that, it is a failure.
+pub(crate) fn check_told(outcome: &Outcome, says: &[String], failures: &mut String) {
+    let warned = outcome.findings().iter().filter(|finding| finding["level"] == "warning").count();
+    let told = outcome.warnings.as_ref().map_or(0, Vec::len);
+    if says.is_empty() && told > warned {
+        let _ = writeln!(failures, "  tells more than its findings: {:?}", outcome.warnings);
     }
 }
 
@@ -313,6 +323,14 @@ mod tests {
         let seven = json!({ "op": "replace", "path": "/spec/replicas", "value": 7 });
         assert!(run("patches", json!({ "even-members": [seven] })).is_err(), "another value");
         assert!(run("patches", json!({ "even-members": [set, set] })).is_err(), "one operation more");
+    }
+
+    #[test]
+    fn a_warning_that_is_no_finding_has_to_be_expected() {
+        let answer = json!({ "accepted": true, "warnings": ["odd-replicas cannot judge this"] });
+        let failure = outcome(json!({ "expect": "accept" }), &answer).unwrap_err();
+        assert!(failure.contains("tells more than its findings"), "{failure}");
+        assert_eq!(outcome(json!({ "expect": "accept", "says": ["cannot judge"] }), &answer), Ok(()));
     }
 
     #[test]
