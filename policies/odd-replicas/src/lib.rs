@@ -356,14 +356,14 @@ impl OddReplicas {
     /// The first sound count that is not below `members`.
     fn next_sound(&self, members: i64, known: bool) -> Option<i64> {
         let lowest = if known { members.max(self.min.into()) } else { members };
-        let odd = lowest + (lowest + 1) % 2;
+        let odd = lowest | 1;
         Some(odd).filter(|odd| self.is_sound(*odd, known) && i32::try_from(*odd).is_ok())
     }
 
     /// The last odd count that is not above `members` nor `max`.
     fn highest_sound(&self, members: i64) -> i64 {
         let highest = self.max.map_or(members, |max| members.min(max.into()));
-        highest - (highest + 1) % 2
+        (highest - 1) | 1
     }
 }
 
