@@ -2,11 +2,12 @@
 
 use std::fmt::{self, Write as _};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use workload::edit::{self, Edit};
 use workload::node::{self, shorten};
-use workload::{Malformed, Node, Path, texts};
+use workload::{Malformed, Node, Path};
 
+use crate::json::{present, text};
 use crate::quorum::Quorum;
 
 /// How much a finding weighs.
@@ -295,42 +296,30 @@ impl Finding {
     /// The finding as JSON, for `audit_annotations`. `received` is the judged object as it was received, on which
     /// the patch works.
     pub fn to_json(&self, policy: &str, received: &Value) -> Value {
-        let mut fields = Map::new();
-        let mut put = |key: &str, value: Value| drop(fields.insert(key.to_owned(), value));
-        put("policy", policy.into());
-        put("code", self.code.into());
-        put("level", self.level.as_str().into());
-        if !self.subject.is_empty() {
-            put("subject", self.subject.as_str().into());
-        }
-        if let Some(object) = &self.object {
-            let mut fields = [
+        let object = self.object.as_ref().map_or(Value::Null, |object| {
+            node::object(&mut [
                 ("apiVersion", object.api_version.as_str().into()),
                 ("kind", object.kind.as_str().into()),
                 ("namespace", object.namespace.as_str().into()),
                 ("name", object.name.as_str().into()),
-            ];
-            put("object", node::object(&mut fields));
-        }
-        put("path", self.path.pointer().into());
-        put("message", self.message().into());
-        for (key, text) in [("why", join(&[&self.doubt, &self.why])), ("advice", self.advice.clone())] {
-            if !text.is_empty() {
-                put(key, one_line(&text).into());
-            }
-        }
-        if self.kept {
-            put("kept", true.into());
-        }
+            ])
+        });
         // Edits that do not fit the object, which is malformed then, are no patch.
         let patch = if self.edits.is_empty() { None } else { edit::json_patch(received, &self.edits).ok() };
-        if let Some(patch) = patch.filter(|patch| !patch.is_empty()) {
-            put("patch", patch.into());
-        }
-        if let Some(object) = &self.creates {
-            put("creates", object.clone());
-        }
-        Value::Object(fields)
+        present(&mut [
+            ("policy", policy.into()),
+            ("code", self.code.into()),
+            ("level", self.level.as_str().into()),
+            ("subject", text(self.subject.clone())),
+            ("object", object),
+            ("path", self.path.pointer().into()),
+            ("message", self.message().into()),
+            ("why", text(one_line(&join(&[&self.doubt, &self.why])))),
+            ("advice", text(one_line(&self.advice))),
+            ("kept", if self.kept { Value::Bool(true) } else { Value::Null }),
+            ("patch", Value::Array(patch.unwrap_or_default())),
+            ("creates", self.creates.clone().unwrap_or_default()),
+        ])
     }
 }
 
@@ -345,14 +334,24 @@ const WARNING_LENGTH: usize = 120;
 const CUT_OFF_LENGTH: usize = 256;
 
 fn join(parts: &[&str]) -> String {
-    let parts: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
-    texts::join(&parts, "; ")
+    let mut joined = String::new();
+    for part in parts.iter().filter(|part| !part.is_empty()) {
+        if !joined.is_empty() {
+            joined.push_str("; ");
+        }
+        joined.push_str(part);
+    }
+    joined
 }
 
 /// `text` without line breaks and other control characters: names and values come from users, and a finding is one
 /// line of a message, a log, a terminal.
 pub fn one_line(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        line.push(if character.is_control() { ' ' } else { character });
+    }
+    line
 }
 
 #[cfg(test)]

@@ -1,23 +1,15 @@
 //! The glue to the Kubewarden host: waPC operations in, host calls out.
 
 use kubewarden_policy_sdk::protocol_version_guest;
-use wapc_guest::{CallResult, host_call, register_function};
+use wapc_guest::{host_call, register_function};
 
 use crate::{Host, Policy, heap};
 
 /// Registers the three operations of the Kubewarden protocol for `P`.
 pub fn register<P: Policy>() {
-    register_function("validate", validate::<P>);
-    register_function("validate_settings", validate_settings::<P>);
+    register_function("validate", |payload| Ok(heap::evaluate(|| crate::validate::<P>(payload, &Wapc))));
+    register_function("validate_settings", |payload| Ok(heap::evaluate(|| crate::validate_settings::<P>(payload))));
     register_function("protocol_version", protocol_version_guest);
-}
-
-fn validate<P: Policy>(payload: &[u8]) -> CallResult {
-    Ok(heap::evaluate(|| crate::validate::<P>(payload, &Wapc))?)
-}
-
-fn validate_settings<P: Policy>(payload: &[u8]) -> CallResult {
-    Ok(heap::evaluate(|| crate::validate_settings::<P>(payload))?)
 }
 
 /// The host on the other side of the waPC protocol.

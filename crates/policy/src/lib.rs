@@ -14,6 +14,7 @@ pub mod guest;
 mod heap;
 
 pub mod finding;
+mod json;
 pub mod lookup;
 pub mod quorum;
 pub mod request;

@@ -2,16 +2,13 @@
 //!
 //! The SDK's own request type loses `resource.resource` and refuses an explicit `null`, so the payload is read here.
 
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
-use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use workload::node::{read_json, shorten};
 use workload::texts::join;
 use workload::{Malformed, Node};
 
 use crate::finding::one_line;
+use crate::json::Fields;
 
 /// What is done to the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,90 +82,11 @@ pub struct Resource {
     pub resource: String,
 }
 
-/// The fields of a payload, of a request and of an object that are read before an object is: all others are passed
-/// over, however many and however deep they are.
-const FIELDS: [&str; 14] = [
-    "request",
-    "settings",
-    "kind",
-    "resource",
-    "subResource",
-    "name",
-    "namespace",
-    "operation",
-    "userInfo",
-    "object",
-    "oldObject",
-    "dryRun",
-    "metadata",
-    "generateName",
-];
-
-/// The [`FIELDS`] of a JSON object, with their values left unread. One type for all of them: each that serde derives
-/// is kilobytes of a module.
-pub(crate) struct Fields<'a>(Vec<(&'static str, &'a RawValue)>);
-
-impl<'a> Fields<'a> {
-    pub(crate) fn read(text: &'a str) -> serde_json::Result<Self> {
-        serde_json::from_str(text)
-    }
-
-    /// The text of the field `name`; `None` where it is absent or `null`.
-    pub(crate) fn get(&self, name: &str) -> Option<&'a str> {
-        let found = self.0.iter().find(|(own, _)| *own == name).map(|(_, raw)| raw.get());
-        found.filter(|text| *text != "null")
-    }
-}
-
-impl<'de> Deserialize<'de> for Fields<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(FieldsVisitor)
-    }
-}
-
-struct FieldsVisitor;
-
-impl<'de> Visitor<'de> for FieldsVisitor {
-    type Value = Fields<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut fields: Vec<(&'static str, &RawValue)> = Vec::new();
-        while let Some(key) = map.next_key::<String>()? {
-            let value = map.next_value()?;
-            if let Some(known) = FIELDS.iter().find(|known| **known == key) {
-                // Of two, nobody knows which one others read.
-                if fields.iter().any(|(name, _)| name == known) {
-                    return Err(A::Error::custom("the same field twice: ".to_owned() + known));
-                }
-                fields.push((*known, value));
-            }
-        }
-        Ok(Fields(fields))
-    }
-}
-
 /// The request cannot be read, so that nothing can be said of its object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestError(String);
-
-impl fmt::Display for RequestError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for RequestError {}
-
-impl RequestError {
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn payload(problem: &str) -> Self {
-        Self("the admission request cannot be read: ".to_owned() + problem)
-    }
+#[cold]
+#[inline(never)]
+pub(crate) fn unreadable(problem: &str) -> String {
+    "the admission request cannot be read: ".to_owned() + problem
 }
 
 /// The two objects of a request, not read yet.
@@ -181,18 +99,18 @@ pub(crate) struct RawObjects<'a> {
 impl Request {
     /// Reads all but the objects: who asks for what is enough to see that a request is none of a policy's business,
     /// whatever the objects are.
-    pub(crate) fn read<'a>(raw: &Fields<'a>) -> Result<(Self, RawObjects<'a>), RequestError> {
+    pub(crate) fn read<'a>(raw: &Fields<'a>) -> Result<(Self, RawObjects<'a>), String> {
         let objects = RawObjects { object: raw.get("object"), old_object: raw.get("oldObject") };
         let mut small = Map::new();
         for name in ["kind", "resource", "subResource", "name", "namespace", "operation", "userInfo", "dryRun"] {
             if let Some(text) = raw.get(name) {
-                let value = read_json(text).map_err(|error| RequestError::payload(&format!("{name}: {error}")))?;
+                let value = read_json(text).map_err(|error| unreadable(&format!("{name}: {error}")))?;
                 small.insert(name.to_owned(), value);
             }
         }
         let small = Value::Object(small);
-        let mut request =
-            Self::read_small(&Node::root(&small)).map_err(|error| RequestError::payload(&error.to_string()))?;
+        let mut request = Self::empty();
+        request.read_small(&Node::root(&small)).map_err(|error| unreadable(&error.to_string()))?;
         request.operation = match small.get("operation").and_then(Value::as_str) {
             Some("CREATE") => Operation::Create,
             Some("UPDATE") => Operation::Update,
@@ -201,48 +119,58 @@ impl Request {
             _ => {
                 let found = shorten(small.get("operation").unwrap_or(&Value::Null));
                 let whose = request.whose(&objects);
-                return Err(RequestError(format!(
+                return Err(format!(
                     "the admission request of {whose} cannot be read: operation: {found}: must be CREATE, UPDATE, DELETE or CONNECT"
-                )));
+                ));
             }
         };
         Ok((request, objects))
     }
 
-    /// All but the operation and the objects. An explicit `null` is the zero value, as Go reads it.
-    fn read_small(fields: &Node<'_>) -> Result<Self, Malformed> {
-        let text = |dotted: &'static str| -> Result<String, Malformed> { Ok(fields.text_at(dotted)?.to_owned()) };
-        let name = |dotted: &'static str| -> Result<Option<String>, Malformed> {
-            Ok(Some(text(dotted)?).filter(|name| !name.is_empty()))
-        };
-        Ok(Self {
-            kind: Kind { group: text("kind.group")?, version: text("kind.version")?, kind: text("kind.kind")? },
-            resource: Resource {
-                group: text("resource.group")?,
-                version: text("resource.version")?,
-                resource: text("resource.resource")?,
-            },
-            subresource: name("subResource")?,
-            name: name("name")?,
-            namespace: name("namespace")?,
+    fn empty() -> Self {
+        Self {
+            kind: Kind::default(),
+            resource: Resource::default(),
+            subresource: None,
+            name: None,
+            namespace: None,
             operation: Operation::Connect,
-            user: text("userInfo.username")?,
+            user: String::new(),
             object: None,
             old_object: None,
-            dry_run: fields.boolean_at("dryRun")?.unwrap_or(false),
-        })
+            dry_run: false,
+        }
+    }
+
+    /// All but the operation and the objects. An explicit `null` is the zero value, as Go reads it.
+    fn read_small(&mut self, fields: &Node<'_>) -> Result<(), Malformed> {
+        for (place, field) in [
+            (&mut self.kind.group, "kind.group"),
+            (&mut self.kind.version, "kind.version"),
+            (&mut self.kind.kind, "kind.kind"),
+            (&mut self.resource.group, "resource.group"),
+            (&mut self.resource.version, "resource.version"),
+            (&mut self.resource.resource, "resource.resource"),
+            (&mut self.user, "userInfo.username"),
+        ] {
+            place.push_str(fields.text_at(field)?);
+        }
+        for (place, field) in
+            [(&mut self.subresource, "subResource"), (&mut self.name, "name"), (&mut self.namespace, "namespace")]
+        {
+            *place = fields.string_at(field)?.filter(|name| !name.is_empty()).map(str::to_owned);
+        }
+        self.dry_run = fields.boolean_at("dryRun")?.unwrap_or(false);
+        Ok(())
     }
 
     /// Reads the objects too.
-    pub(crate) fn read_objects(&mut self, objects: RawObjects<'_>) -> Result<(), RequestError> {
+    pub(crate) fn read_objects(&mut self, objects: RawObjects<'_>) -> Result<(), String> {
         self.object = self.parse("object", objects.object, &objects)?;
         self.old_object = self.parse("oldObject", objects.old_object, &objects)?;
         if self.object.is_none() && matches!(self.operation, Operation::Create | Operation::Update) {
             let operation = self.operation.as_str();
-            return Err(RequestError(format!(
-                "object of {} cannot be read: {operation} must have one",
-                self.whose(&objects)
-            )));
+            return Err(format!("object of {} cannot be read: {operation} must have one", self.whose(&objects)));
         }
         Ok(())
     }
@@ -296,7 +224,7 @@ impl Request {
 
     /// Reads one of the two objects. `serde_json` refuses more than 128 levels, which no real object has, instead of
     /// overflowing the stack; the error then names the object.
-    fn parse(&self, field: &str, text: Option<&str>, objects: &RawObjects<'_>) -> Result<Option<Value>, RequestError> {
+    fn parse(&self, field: &str, text: Option<&str>, objects: &RawObjects<'_>) -> Result<Option<Value>, String> {
         let Some(text) = text else { return Ok(None) };
         let problem = match read_json(text) {
             Ok(value @ Value::Object(_)) => return Ok(Some(value)),
@@ -310,6 +238,6 @@ impl Request {
                 }
             }
         };
-        Err(RequestError(format!("{field} of {} cannot be read: {problem}", self.whose(objects))))
+        Err(format!("{field} of {} cannot be read: {problem}", self.whose(objects)))
     }
 }

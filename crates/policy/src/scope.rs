@@ -2,11 +2,12 @@
 
 use serde_json::Value;
 use workload::selector::{Answer, Labels};
+use workload::texts::join;
 use workload::{Malformed, Node, catalogue, glob, kind};
 
 use crate::finding::{Finding, Problem};
 use crate::request::{Operation, Request};
-use crate::settings::{OwnedObjects, Shared};
+use crate::settings::{Exempt, Shared};
 use crate::{Policy, Target};
 
 /// Users that clean up after others. Nothing that they do is ever in question: a denial here leaves namespaces that
@@ -35,7 +36,9 @@ fn names(target: &Target, request: &Request) -> bool {
 pub(crate) fn is_never_in_the_way(request: &Request) -> bool {
     let cleans_up = CLEANERS.contains(&request.user.as_str())
         || (request.user == CONTROLLER_MANAGER && request.operation == Operation::Delete);
-    cleans_up || [&request.object, &request.old_object].into_iter().flatten().any(is_being_deleted)
+    cleans_up
+        || request.object.as_ref().is_some_and(is_being_deleted)
+        || request.old_object.as_ref().is_some_and(is_being_deleted)
 }
 
 /// Whether `object` has been deleted and only waits for its finalizers.
@@ -47,118 +50,104 @@ pub fn is_being_deleted(object: &Value) -> bool {
 }
 
 /// Who owns an object and so decides what is in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Owner {
-    pub(crate) group: String,
-    pub(crate) kind: String,
-    pub(crate) name: String,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Owner<'a> {
+    pub(crate) group: &'a str,
+    pub(crate) kind: &'a str,
+    pub(crate) name: &'a str,
 }
 
-impl Owner {
+impl Owner<'_> {
     /// The field of the owner that sets the number of members, where the catalogue knows it.
     pub(crate) fn count_field(&self) -> Option<&'static str> {
-        let mut fields = catalogue::SYSTEMS.iter().flat_map(catalogue::System::custom_resources);
-        fields
-            .find(|resource| resource.group == self.group && resource.kind == self.kind)
-            .map(|resource| resource.field)
+        for system in catalogue::SYSTEMS {
+            for resource in system.custom_resources() {
+                if resource.group == self.group && resource.kind == self.kind {
+                    return Some(resource.field);
+                }
+            }
+        }
+        None
     }
 }
 
 /// The controller that made the object, where it, and not whoever asks, decides what is in it: a built-in workload
 /// controller in its own requests, or an operator in anybody's. A built-in controller's UPDATE counts like its CREATE,
 /// so that a rolling update, which scales old replica sets down, does not stand still under `onUpdate: enforce`.
-pub(crate) fn owner(object: &Node<'_>, request: &Request) -> Result<Option<Owner>, Malformed> {
+pub(crate) fn owner<'a>(object: &Node<'a>, request: &Request) -> Result<Option<Owner<'a>>, Malformed> {
     for reference in object.items_at("metadata.ownerReferences")? {
         if reference.boolean_at("controller")? != Some(true) {
             continue;
         }
         let api_version = reference.text_at("apiVersion")?;
         let group = kind::split_api_version(api_version).map_or("", |(group, _)| group);
-        let owner = Owner {
-            group: group.to_owned(),
-            kind: reference.text_at("kind")?.to_owned(),
-            name: reference.text_at("name")?.to_owned(),
-        };
-        let Some(account) = kind::controller_account(group, &owner.kind) else { return Ok(Some(owner)) };
+        let owner = Owner { group, kind: reference.text_at("kind")?, name: reference.text_at("name")? };
+        let Some(account) = kind::controller_account(group, owner.kind) else { return Ok(Some(owner)) };
         let by_its_controller = request.user == CONTROLLER_MANAGER
             || request.user.strip_prefix("system:serviceaccount:kube-system:") == Some(account);
-        return Ok(Some(owner).filter(|_| by_its_controller));
+        return Ok(if by_its_controller { Some(owner) } else { None });
     }
     Ok(None)
 }
 
-/// What the administrator's exemptions make of an object.
+/// What the exemptions by label and by annotation make of an object.
 #[derive(Debug)]
-pub(crate) enum Exemption {
-    /// It is judged.
-    None,
-    /// It is not judged, and nothing is told.
-    Silent,
-    /// It is not judged, and its own reason is told.
-    Told(Finding),
-    /// It is judged, although it says that it is exempt.
-    Refused(Finding),
+pub(crate) struct Exemption {
+    /// It is not judged.
+    pub(crate) applies: bool,
+    /// What is told of it all the same: the object's own reason, or why that has no effect.
+    pub(crate) told: Option<Finding>,
 }
 
 /// Whether the administrator exempts whatever is asked of such a name, in such a namespace, or by such a user. Nothing
 /// need be looked up to know that.
 pub(crate) fn is_exempt(request: &Request, shared: &Shared) -> bool {
     let exempt = &shared.exempt;
-    let any = |patterns: &[String], text: &str| patterns.iter().any(|pattern| glob::matches(pattern, text));
-    any(&exempt.namespaces, request.namespace_of())
-        || any(&exempt.names, request.name_of())
-        || any(&exempt.users, &request.user)
+    any_matches(&exempt.namespaces, request.namespace_of())
+        || any_matches(&exempt.names, request.name_of())
+        || any_matches(&exempt.users, &request.user)
+}
+
+#[inline(never)]
+fn any_matches(patterns: &[String], text: &str) -> bool {
+    patterns.iter().any(|pattern| glob::matches(pattern, text))
 }
 
 /// What the object's own labels and annotations say of exemption.
 pub(crate) fn exemption(policy: &str, object: &Node<'_>, shared: &Shared) -> Result<Exemption, Malformed> {
     let exempt = &shared.exempt;
-    let labels = || -> Result<Labels, Malformed> { Ok(Labels::new(object.string_map_at("metadata.labels")?)) };
-    let by_label = match &exempt.labels {
-        Some(selector) => selector.matches(&labels()?) == Answer::Yes,
-        None => false,
-    };
-    if by_label {
-        return Ok(Exemption::Silent);
+    if let Some(selector) = &exempt.labels {
+        let labels = Labels::new(object.string_map_at("metadata.labels")?);
+        if selector.matches(&labels) == Answer::Yes {
+            return Ok(Exemption { applies: true, told: None });
+        }
     }
-    let annotation = object.dig("metadata.annotations")?.entry(&format!("quorate.dev/exempt-{policy}"))?;
-    let Some(reason) = annotation.string()? else { return Ok(Exemption::None) };
-    let told = |code, problem, text: String| Finding::warning(code, annotation.path(), problem, text);
-    Ok(if !exempt.annotation {
-        Exemption::Refused(
-            told("exemption-not-allowed", Problem::Forbidden, "this annotation has no effect here".to_owned())
-                .advise("ask the administrator for exempt.annotation: true in the policy's settings, or remove it"),
-        )
-    } else if reason.trim().is_empty() {
-        Exemption::Refused(
-            told(
-                "exemption-without-reason",
-                Problem::Required,
-                "an exemption without a reason has no effect".to_owned(),
-            )
-            .advise("write why as the annotation's value"),
-        )
+    let annotation = object.dig("metadata.annotations")?.entry(&("quorate.dev/exempt-".to_owned() + policy))?;
+    let Some(reason) = annotation.string()? else { return Ok(Exemption { applies: false, told: None }) };
+    let applies = exempt.annotation && !reason.chars().all(char::is_whitespace);
+    let (code, problem, text, advice) = if applies {
+        let text = join(&["not judged by ", policy, ": this object exempts itself"], "");
+        ("exempted", Problem::Invalid(reason.into()), text, "")
+    } else if exempt.annotation {
+        let text = "an exemption without a reason has no effect".to_owned();
+        ("exemption-without-reason", Problem::Required, text, "write why as the annotation's value")
     } else {
-        Exemption::Told(told(
-            "exempted",
-            Problem::Invalid(reason.into()),
-            format!("not judged by {policy}: this object exempts itself"),
-        ))
-    })
+        let advice = "ask the administrator for exempt.annotation: true in the policy's settings, or remove it";
+        ("exemption-not-allowed", Problem::Forbidden, "this annotation has no effect here".to_owned(), advice)
+    };
+    let told = Finding::warning(code, annotation.path(), problem, text).advise(advice);
+    Ok(Exemption { applies, told: Some(told) })
 }
 
 /// Drops what is about containers that the administrator exempts.
-pub(crate) fn without_exempt_containers(findings: Vec<Finding>, shared: &Shared) -> Vec<Finding> {
-    let exempt = |finding: &Finding| {
-        finding.container.as_ref().is_some_and(|container| {
-            shared.exempt.containers.iter().any(|pattern| glob::matches(pattern, &container.name))
-                || shared.exempt.images.iter().any(|pattern| glob::matches(pattern, &container.image))
-        })
-    };
-    findings.into_iter().filter(|finding| !exempt(finding)).collect()
-}
-
-/// What `ownedObjects` makes of an owned object: whether it is judged at all.
-pub(crate) fn is_left_to_owner(owner: Option<&Owner>, shared: &Shared) -> bool {
-    owner.is_some() && shared.owned_objects == OwnedObjects::Ignore
+pub(crate) fn without_exempt_containers(mut findings: Vec<Finding>, shared: &Shared) -> Vec<Finding> {
+    let Exempt { containers, images, .. } = &shared.exempt;
+    if !(containers.is_empty() && images.is_empty()) {
+        findings.retain(|finding| {
+            !finding.container.as_ref().is_some_and(|container| {
+                any_matches(containers, &container.name) || any_matches(images, &container.image)
+            })
+        });
+    }
+    findings
 }

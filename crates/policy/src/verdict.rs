@@ -1,17 +1,19 @@
 //! From a payload to an answer: the one way that every policy goes, natively and in a module.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 
 use serde_json::{Map, Value};
 use workload::edit::{self, Edit};
-use workload::node::{object, read_json, shorten, to_json};
+use workload::node::{read_json, shorten, to_json};
 use workload::path::Segment;
 use workload::texts::join;
 use workload::{Malformed, Node, Path, complete, kind};
 
-use crate::finding::{Finding, Identity, Level, ObjectRef};
+use crate::finding::{Finding, Level, ObjectRef};
+use crate::json::{Fields, present, text, texts};
 use crate::lookup::{Cluster, Host, LookupError, Lookups};
-use crate::request::{Fields, Operation, Request, RequestError};
+use crate::request::{self, Operation, Request};
 use crate::scope::{self, Exemption, Owner};
 use crate::settings::{Action, OnUpdate, OwnedObjects, SettingsError, Shared};
 use crate::{Fault, Policy, Review, settings};
@@ -36,113 +38,65 @@ impl Answer {
         Self { warnings: vec![warning], ..Self::accepted() }
     }
 
+    fn refused(problem: String) -> Self {
+        Self { message: Some(problem), ..Self::default() }
+    }
+
     /// As JSON, without what there is none of.
-    fn write(self) -> serde_json::Result<Vec<u8>> {
-        let mut fields = [
+    fn write(self) -> String {
+        to_json(&present(&mut [
             ("accepted", Value::Bool(self.accepted)),
-            ("message", self.message.map_or(Value::Null, Value::String)),
+            ("message", text(self.message.unwrap_or_default())),
             ("mutated_object", self.mutated_object.unwrap_or_default()),
             ("audit_annotations", Value::Object(self.audit_annotations)),
             ("warnings", texts(self.warnings)),
-        ];
-        write_present(&mut fields)
+        ]))
     }
-}
-
-/// `fields` as a JSON object, without those that are empty.
-fn write_present(fields: &mut [(&str, Value)]) -> serde_json::Result<Vec<u8>> {
-    for (_, value) in &mut *fields {
-        let is_empty = match value {
-            Value::Array(items) => items.is_empty(),
-            Value::Object(fields) => fields.is_empty(),
-            _ => false,
-        };
-        if is_empty {
-            *value = Value::Null;
-        }
-    }
-    let mut object = object(fields);
-    if let Value::Object(fields) = &mut object {
-        fields.retain(|_, value| !value.is_null());
-    }
-    serde_json::to_vec(&object)
-}
-
-fn texts(texts: Vec<String>) -> Value {
-    Value::Array(texts.into_iter().map(Value::String).collect())
 }
 
 /// Answers the operation `validate` for the policy `P`: `{"request": ..., "settings": ...}` in, a
-/// `ValidationResponse` out. What cannot be read is denied, with the reason.
-///
-/// # Errors
-/// Only if the answer cannot be written as JSON.
-pub fn validate<P: Policy>(payload: &[u8], host: &dyn Host) -> serde_json::Result<Vec<u8>> {
-    answer::<P>(payload, host).unwrap_or_else(Refusal::into_answer).write()
+/// `ValidationResponse` out, as JSON. What cannot be read is denied, with the reason.
+pub fn validate<P: Policy>(payload: &[u8], host: &dyn Host) -> Vec<u8> {
+    answer::<P>(payload, host).unwrap_or_else(Answer::refused).write().into_bytes()
 }
 
-/// Answers the operation `validate_settings` for the policy `P`: the bare settings in.
-///
-/// # Errors
-/// Only if the answer cannot be written as JSON.
-pub fn validate_settings<P: Policy>(payload: &[u8]) -> serde_json::Result<Vec<u8>> {
-    let outcome = utf8(payload)
-        .and_then(|text| read_json(text).map_err(|error| error.to_string()))
-        .map_err(|problem| unreadable(&problem))
-        .and_then(|value| read_settings::<P>(&value));
-    let mut fields = [
-        ("valid", Value::Bool(outcome.is_ok())),
-        ("message", outcome.err().map_or(Value::Null, |error| error.to_string().into())),
-    ];
-    write_present(&mut fields)
-}
-
-fn utf8(bytes: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(bytes).map_err(|error| error.to_string())
+/// Answers the operation `validate_settings` for the policy `P`: the bare settings in, a `SettingsValidationResponse`
+/// out, as JSON.
+pub fn validate_settings<P: Policy>(payload: &[u8]) -> Vec<u8> {
+    let settings = std::str::from_utf8(payload).map_err(|error| unreadable(&error.to_string()));
+    let problem = settings.and_then(read_settings::<P>).err().unwrap_or_default();
+    to_json(&present(&mut [("valid", Value::Bool(problem.is_empty())), ("message", text(problem))])).into_bytes()
 }
 
 #[cold]
-fn unreadable(problem: &str) -> SettingsError {
-    SettingsError::new("", "cannot be read: ".to_owned() + problem)
+fn unreadable(problem: &str) -> String {
+    SettingsError::new("", "cannot be read: ".to_owned() + problem).to_string()
 }
 
-fn read_settings<P: Policy>(value: &Value) -> Result<(P, Shared), SettingsError> {
-    let (policy, shared) = settings::read(value, P::read, P::MUTATES)?;
-    policy.check()?;
-    Ok((policy, shared))
+#[inline(never)]
+fn read_settings<P: Policy>(text: &str) -> Result<(P, Shared), String> {
+    let value = read_json(text).map_err(|error| unreadable(&error.to_string()))?;
+    let read = || {
+        let (policy, shared) = settings::read(&value, P::read, P::MUTATES)?;
+        policy.check()?;
+        Ok((policy, shared))
+    };
+    read().map_err(|error: SettingsError| error.to_string())
 }
 
-/// Why nothing could be judged: the request is denied with this text.
-enum Refusal {
-    Request(RequestError),
-    Settings(SettingsError),
-}
-
-impl Refusal {
-    fn into_answer(self) -> Answer {
-        let text = match self {
-            Self::Request(error) => error.to_string(),
-            Self::Settings(error) => error.to_string(),
-        };
-        Answer { message: Some(text), ..Answer::default() }
-    }
-}
-
-fn answer<P: Policy>(payload: &[u8], host: &dyn Host) -> Result<Answer, Refusal> {
-    let of_payload = |problem: String| Refusal::Request(RequestError::payload(&problem));
-    let payload = utf8(payload).and_then(|text| Fields::read(text).map_err(|error| error.to_string()));
-    let payload = payload.map_err(of_payload)?;
-    let settings = read_json(payload.get("settings").unwrap_or("null"))
-        .map_err(|error| Refusal::Settings(unreadable(&error.to_string())))?;
-    let (policy, shared) = read_settings::<P>(&settings).map_err(Refusal::Settings)?;
-    let request = payload.get("request").ok_or_else(|| of_payload("missing field `request`".to_owned()))?;
-    let request = Fields::read(request).map_err(|error| of_payload(error.to_string()))?;
-    let (mut request, objects) = Request::read(&request).map_err(Refusal::Request)?;
+/// The answer, or why nothing could be judged: the request is denied with this text.
+fn answer<P: Policy>(payload: &[u8], host: &dyn Host) -> Result<Answer, String> {
+    let payload = std::str::from_utf8(payload).map_err(|error| request::unreadable(&error.to_string()))?;
+    let payload = Fields::read(payload).map_err(|problem| request::unreadable(&problem))?;
+    let (policy, shared) = read_settings::<P>(payload.get("settings").unwrap_or("null"))?;
+    let fields = payload.get("request").ok_or_else(|| request::unreadable("missing field `request`"))?;
+    let fields = Fields::read(fields).map_err(|problem| request::unreadable(&problem))?;
+    let (mut request, objects) = Request::read(&fields)?;
     // Asked before and after the objects are read: one that cannot be read must not be in the way either.
     if !scope::concerns(&policy, &request) || scope::is_never_in_the_way(&request) {
         return Ok(Answer::accepted());
     }
-    request.read_objects(objects).map_err(Refusal::Request)?;
+    request.read_objects(objects)?;
     if scope::is_never_in_the_way(&request) || scope::is_exempt(&request, &shared) {
         return Ok(Answer::accepted());
     }
@@ -151,12 +105,12 @@ fn answer<P: Policy>(payload: &[u8], host: &dyn Host) -> Result<Answer, Refusal>
 }
 
 /// The object before and after, as the rule sees them.
-struct States {
-    new: Value,
-    old: Option<Value>,
+struct States<'a> {
+    new: Cow<'a, Value>,
+    old: Option<Cow<'a, Value>>,
     /// What the paths of the findings are in, and what edits work on: the object as it was received. Absent for a
     /// scale, whose object has nothing but a count.
-    received: Option<Value>,
+    received: Option<&'a Value>,
     /// For a scale, the scaled object.
     scaled: Option<ObjectRef>,
 }
@@ -168,7 +122,7 @@ struct Judge<'a, P> {
     host: &'a dyn Host,
 }
 
-impl<P: Policy> Judge<'_, P> {
+impl<'a, P: Policy> Judge<'a, P> {
     fn answer(&self) -> Answer {
         let lookups = Lookups::default();
         let states = match self.states(&lookups) {
@@ -182,93 +136,96 @@ impl<P: Policy> Judge<'_, P> {
             Ok(surroundings) => surroundings,
             Err(finding) => return self.write(vec![*finding], None, &states, None, &[]),
         };
-        if scope::is_left_to_owner(owner.as_ref(), self.shared) {
+        let is_left_to_owner = owner.is_some() && self.shared.owned_objects == OwnedObjects::Ignore;
+        if is_left_to_owner || (exemption.applies && exemption.told.is_none()) {
             return Answer::accepted();
         }
-        let extra = match exemption {
-            Exemption::Silent => return Answer::accepted(),
-            Exemption::Told(finding) => return self.write(vec![finding], None, &states, None, &[]),
-            Exemption::Refused(finding) => Some(finding),
-            Exemption::None => None,
-        };
-        let old = states.old.as_ref();
+        if exemption.applies {
+            return self.write(exemption.told.into_iter().collect(), None, &states, None, &[]);
+        }
+        let old = states.old.as_deref();
         let mut findings = match self.judge(&states.new, old, &lookups, &notes) {
             Ok(findings) => findings,
             Err(error) => return Answer::told(cannot_judge::<P>(&error)),
         };
         let incomparable = self.ratchet(&mut findings, old, &lookups).err();
-        let mended = self.mend(&findings, &states, owner.as_ref(), &lookups);
-        let (mut findings, mutated) = match mended {
-            Some((remaining, mutated)) => (remaining, Some(mutated)),
-            None => (findings, None),
-        };
-        findings.extend(extra);
-        let mut answer = self.write(findings, mutated, &states, owner.as_ref(), &notes.into_inner());
-        answer.warnings.extend(incomparable.map(|error| format!("{} cannot tell what is new: {error}", P::NAME)));
+        let mut mutated = None;
+        if let Some((remaining, object)) = self.mend(&findings, &states, owner.is_some(), &lookups) {
+            findings = remaining;
+            mutated = Some(object);
+        }
+        if let Some(finding) = exemption.told {
+            findings.push(finding);
+        }
+        let mut answer = self.write(findings, mutated, &states, owner, &notes.into_inner());
+        if let Some(error) = incomparable {
+            answer.warnings.push(join(&[P::NAME, " cannot tell what is new: ", &error.to_string()], ""));
+        }
         answer
     }
 
     /// The two states of the object, completed as the API server would complete them.
-    fn states(&self, lookups: &Lookups) -> Result<Option<States>, LookupError> {
-        if self.request.is_scale() {
+    fn states(&self, lookups: &Lookups) -> Result<Option<States<'a>>, LookupError> {
+        let request = self.request;
+        if request.is_scale() {
             return self.scale_states(lookups);
         }
-        let completed =
-            |object: &Value| completed::<P>(self.request.target_group(), self.request.target_kind(), object);
-        let (current, before) = match self.request.operation {
-            Operation::Delete => (&self.request.old_object, &None),
-            _ => (&self.request.object, &self.request.old_object),
+        let (current, before) = match request.operation {
+            Operation::Delete => (&request.old_object, &None),
+            _ => (&request.object, &request.old_object),
         };
-        Ok(current.as_ref().map(|object| States {
-            new: completed(object),
-            old: before.as_ref().map(completed),
-            received: Some(object.clone()),
+        let Some(received) = current else { return Ok(None) };
+        Ok(Some(States {
+            new: completed::<P>(request, received),
+            old: before.as_ref().map(|before| completed::<P>(request, before)),
+            received: Some(received),
             scaled: None,
         }))
     }
 
     /// A Scale carries nothing but a count: the object that it scales is looked up and judged with that count.
-    fn scale_states(&self, lookups: &Lookups) -> Result<Option<States>, LookupError> {
-        let (Some(scale), name) = (&self.request.object, self.request.name_of()) else { return Ok(None) };
-        let count = |scale: &Value| {
-            scale.get("spec").and_then(|spec| spec.get("replicas")).cloned().filter(|count| !count.is_null())
-        };
-        let (group, kind) = (self.request.target_group(), self.request.target_kind());
-        let cluster = Cluster::new(self.host, lookups, self.request, scale);
-        let version = if self.request.resource.version.is_empty() { "v1" } else { &self.request.resource.version };
-        let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    fn scale_states(&self, lookups: &Lookups) -> Result<Option<States<'a>>, LookupError> {
+        let request = self.request;
+        let (Some(scale), name) = (&request.object, request.name_of()) else { return Ok(None) };
+        let (group, kind) = (request.target_group(), request.target_kind());
+        let cluster = Cluster::new(self.host, lookups, request, scale);
+        let version = if request.resource.version.is_empty() { "v1" } else { &request.resource.version };
+        let api_version = if group.is_empty() { version.to_owned() } else { join(&[group, version], "/") };
         let Some(object) = cluster.get_held(&api_version, kind, name)? else { return Ok(None) };
         if scope::is_being_deleted(&object) {
             return Ok(None);
         }
-        let with_count = |count: Option<Value>| {
+        let with_count_of = |scale: &Value| {
+            let count = scale.get("spec").and_then(|spec| spec.get("replicas"));
             // A Scale that leaves its count out means 0: the field has `omitempty` in `k8s.io/api/autoscaling/v1`.
-            let value = count.unwrap_or_else(|| 0.into());
+            let value = count.filter(|count| !count.is_null()).cloned().unwrap_or_else(|| 0.into());
             let mut object = object.clone();
             // Only fails where `spec` is no object, which no stored object has.
-            drop(edit::apply(&mut object, &[Edit::Set { path: Path::fields("spec.replicas"), value }]));
-            completed::<P>(group, kind, &object)
+            drop(edit::apply(&mut object, &[Edit::Set { path: Path::fields(COUNT), value }]));
+            Cow::Owned(completed::<P>(request, &object).into_owned())
         };
         Ok(Some(States {
-            new: with_count(count(scale)),
-            old: self.request.old_object.as_ref().map(|old| with_count(count(old))),
+            new: with_count_of(scale),
+            old: request.old_object.as_ref().map(with_count_of),
             received: None,
             scaled: Some(ObjectRef {
                 api_version,
                 kind: kind.to_owned(),
-                namespace: self.request.namespace_of().to_owned(),
+                namespace: request.namespace_of().to_owned(),
                 name: name.to_owned(),
             }),
         }))
     }
 
-    fn surroundings(&self, object: &Node<'_>) -> Result<(Option<Owner>, Exemption), Box<Finding>> {
-        let told = |malformed: Malformed| Box::new(Finding::malformed(&malformed, object));
-        let exemption = scope::exemption(P::NAME, object, self.shared).map_err(told)?;
-        if matches!(exemption, Exemption::Silent) {
-            return Ok((None, exemption));
-        }
-        Ok((scope::owner(object, self.request).map_err(told)?, exemption))
+    fn surroundings<'o>(&self, object: &Node<'o>) -> Result<(Option<Owner<'o>>, Exemption), Box<Finding>> {
+        let read = || {
+            let exemption = scope::exemption(P::NAME, object, self.shared)?;
+            // Nothing more is asked of what is not judged, so that nothing else of it can be wrong.
+            let is_silent = exemption.applies && exemption.told.is_none();
+            let owner = if is_silent { None } else { scope::owner(object, self.request)? };
+            Ok((owner, exemption))
+        };
+        read().map_err(|malformed: Malformed| Box::new(Finding::malformed(&malformed, object)))
     }
 
     /// Asks the rule. A field that Kubernetes refuses too is a finding like any other.
@@ -318,22 +275,18 @@ impl<P: Policy> Judge<'_, P> {
                 return Err(error);
             }
         };
-        let mut measures: Vec<(Identity<'_>, Vec<i64>)> = Vec::new();
-        for finding in &before {
-            let identity = finding.identity();
-            match measures.iter_mut().find(|(known, _)| *known == identity) {
-                Some((_, measures)) => measures.push(finding.measure),
-                None => measures.push((identity, vec![finding.measure])),
+        // Each old finding excuses one new one that is no worse; the mildest that will do is used up first.
+        let mut excuses: Vec<&Finding> = before.iter().collect();
+        for finding in findings.iter_mut().filter(|finding| may_be_kept(finding)) {
+            let mut mildest: Option<(usize, i64)> = None;
+            for (index, old) in excuses.iter().enumerate() {
+                let excuses = old.measure >= finding.measure && old.identity() == finding.identity();
+                if excuses && mildest.is_none_or(|(_, least)| old.measure < least) {
+                    mildest = Some((index, old.measure));
+                }
             }
-        }
-        let mut kept = Vec::with_capacity(findings.len());
-        for finding in findings.iter() {
-            let identity = finding.identity();
-            let excuses = measures.iter_mut().find(|(known, _)| *known == identity).filter(|_| may_be_kept(finding));
-            kept.push(excuses.is_some_and(|(_, excuses)| use_up(excuses, finding.measure)));
-        }
-        for (finding, kept) in findings.iter_mut().zip(kept) {
-            if kept {
+            if let Some((index, _)) = mildest {
+                excuses.swap_remove(index);
                 finding.level = Level::Warning;
                 finding.kept = true;
             }
@@ -347,38 +300,45 @@ impl<P: Policy> Judge<'_, P> {
     fn mend(
         &self,
         findings: &[Finding],
-        states: &States,
-        owner: Option<&Owner>,
+        states: &States<'_>,
+        is_owned: bool,
         lookups: &Lookups,
     ) -> Option<(Vec<Finding>, Value)> {
         let changes = matches!(self.request.operation, Operation::Create | Operation::Update);
-        let received = states.received.as_ref().filter(|_| changes && self.shared.mutate && owner.is_none())?;
+        if !changes || !self.shared.mutate || is_owned {
+            return None;
+        }
+        let received = states.received?;
         let may_change = |finding: &Finding| {
             self.request.operation == Operation::Create
                 || !(finding.immutable || finding.edits.iter().any(|edit| self.is_in_kept_template(edit, states)))
         };
-        let edits: Vec<&Edit> = findings
-            .iter()
-            .filter(|finding| finding.level == Level::Error && may_change(finding))
-            .flat_map(|finding| &finding.edits)
-            .collect();
+        let mut edits = Vec::new();
+        for finding in findings {
+            if finding.level == Level::Error && may_change(finding) {
+                edits.extend_from_slice(&finding.edits);
+            }
+        }
+        if edits.is_empty() {
+            return None;
+        }
         let mut mutated = received.clone();
-        edit::apply(&mut mutated, &in_safe_order(&edits)).ok()?;
+        edit::apply(&mut mutated, &in_safe_order(edits)).ok()?;
         if mutated == *received {
             return None;
         }
-        let completed = completed::<P>(self.request.target_group(), self.request.target_kind(), &mutated);
-        let old = states.old.as_ref();
+        let old = states.old.as_deref();
+        let completed = completed::<P>(self.request, &mutated).into_owned();
         let mut remaining = self.judge(&completed, old, lookups, &RefCell::default()).ok()?;
         self.ratchet(&mut remaining, old, lookups).ok()?;
         let denied =
             self.shared.action == Action::Deny && remaining.iter().any(|finding| finding.level == Level::Error);
-        (!denied).then_some((remaining, mutated))
+        if denied { None } else { Some((remaining, mutated)) }
     }
 
     /// Whether `edit` would change a pod template that this UPDATE leaves as it was: that would roll every member.
     /// The pod of a Pod and of a Job cannot be changed at all.
-    fn is_in_kept_template(&self, edit: &Edit, states: &States) -> bool {
+    fn is_in_kept_template(&self, edit: &Edit, states: &States<'_>) -> bool {
         let (group, kind) = (self.request.target_group(), self.request.target_kind());
         let Some(place) = kind::pod_place(group, kind) else { return false };
         let overlaps = |path: Path| edit.path().is_within(path) || path.is_within(edit.path());
@@ -395,77 +355,71 @@ impl<P: Policy> Judge<'_, P> {
         &self,
         mut findings: Vec<Finding>,
         mutated: Option<Value>,
-        states: &States,
-        owner: Option<&Owner>,
+        states: &States<'_>,
+        owner: Option<Owner<'_>>,
         notes: &[String],
     ) -> Answer {
-        if let Some(scaled) = &states.scaled {
-            // The count is in the Scale that was sent; all else is in the object that it scales.
-            let count = Path::fields("spec.replicas");
-            for finding in findings.iter_mut().filter(|finding| finding.object.is_none() && finding.path != count) {
-                finding.object = Some(scaled.clone());
+        // What the paths and the patches are of: what was received, or what is left to be said of the mutated object.
+        let object = mutated.as_ref().or(states.received).unwrap_or(&states.new);
+        let owner = owner.filter(|_| self.shared.owned_objects == OwnedObjects::Warn);
+        let count = Path::fields(COUNT);
+        let mut answer = Answer::accepted();
+        let mut errors = Vec::new();
+        let mut json = Vec::with_capacity(findings.len());
+        for finding in &mut findings {
+            if finding.object.is_none() && finding.path != count {
+                // The count is in the Scale that was sent; all else is in the object that it scales.
+                finding.object.clone_from(&states.scaled);
             }
-        }
-        let capped = owner.is_some() && self.shared.owned_objects == OwnedObjects::Warn;
-        if capped || self.shared.action == Action::Warn {
-            for finding in &mut findings {
+            if owner.is_some() || self.shared.action == Action::Warn {
                 finding.level = Level::Warning;
             }
-        }
-        if let Some(owner) = owner.filter(|_| capped) {
-            for finding in &mut findings {
+            if let Some(owner) = &owner {
                 // The count is the one field of an owner of which the catalogue knows where it is.
-                let field = owner.count_field().filter(|_| finding.path == Path::fields("spec.replicas"));
-                let what = field.unwrap_or("it");
-                let advice = format!("{} {} owns this object: change {what} there", owner.kind, owner.name);
-                finding.advice =
-                    if finding.advice.is_empty() { advice } else { format!("{advice}: {}", finding.advice) };
+                let field = if finding.path == count { owner.count_field() } else { None };
+                let separator = if finding.advice.is_empty() { "" } else { ": " };
+                let (what, advice) = (field.unwrap_or("it"), &finding.advice);
+                finding.advice = join(
+                    &[owner.kind, " ", owner.name, " owns this object: change ", what, " there", separator, advice],
+                    "",
+                );
                 finding.edits.clear();
             }
+            match finding.level {
+                Level::Error => errors.push(finding.line()),
+                Level::Warning => answer.warnings.push(finding.short_line()),
+            }
+            json.push(finding.to_json(P::NAME, object));
         }
-        let (errors, warnings): (Vec<_>, Vec<_>) = findings.iter().partition(|finding| finding.level == Level::Error);
-        let lines = |findings: &[&Finding]| {
-            let lines: Vec<String> = findings.iter().map(|finding| finding.line()).collect();
-            join(&lines, "\n")
-        };
-        // What the paths and the patches are of: what was received, or what is left to be said of the mutated object.
-        let object = mutated.as_ref().or(states.received.as_ref()).unwrap_or(&states.new);
-        let mut annotations = Map::new();
-        if !findings.is_empty() {
-            let json: Vec<Value> = findings.iter().map(|finding| finding.to_json(P::NAME, object)).collect();
-            annotations.insert("findings".to_owned(), to_json(&Value::Array(json)).into());
+        let mut annotations = [("findings", Value::Array(json)), ("notes", texts(notes.to_vec()))];
+        for (name, list) in &mut annotations {
+            if list.as_array().is_some_and(|list| !list.is_empty()) {
+                answer.audit_annotations.insert((*name).to_owned(), to_json(list).into());
+            }
         }
-        if !notes.is_empty() {
-            annotations.insert("notes".to_owned(), to_json(&texts(notes.to_vec())).into());
-        }
-        Answer {
-            accepted: errors.is_empty(),
-            message: (!errors.is_empty()).then(|| lines(&errors)),
-            warnings: warnings.iter().map(|finding| finding.short_line()).collect(),
-            audit_annotations: annotations,
+        if errors.is_empty() {
+            answer.mutated_object = mutated;
+        } else {
             // A denied object is not stored, so that there is nothing to patch.
-            mutated_object: mutated.filter(|_| errors.is_empty()),
+            answer.accepted = false;
+            answer.message = Some(join(&errors, "\n"));
         }
+        answer
     }
 }
 
+/// Where the count is, in a Scale and in all that it scales.
+const COUNT: &str = "spec.replicas";
+
 #[inline(never)]
-fn completed<P: Policy>(group: &str, kind: &str, object: &Value) -> Value {
+fn completed<'a, P: Policy>(request: &Request, object: &'a Value) -> Cow<'a, Value> {
     let complete = if P::READS_RESOURCES { complete::complete } else { complete::complete_but_resources };
-    complete(group, kind, object).into_owned()
+    complete(request.target_group(), request.target_kind(), object)
 }
 
 /// The cluster could not be asked: a policy's silence must not look like its consent.
 fn cannot_judge<P: Policy>(error: &LookupError) -> String {
-    format!("{} did not judge this: {error}", P::NAME)
-}
-
-/// Takes the least of `measures` that is at least `measure`, if there is one: each old finding excuses one new one, and
-/// the mildest that will do is used up first.
-fn use_up(measures: &mut Vec<i64>, measure: i64) -> bool {
-    let enough = measures.iter().enumerate().filter(|(_, old)| measure <= **old);
-    let mildest = enough.min_by_key(|(_, old)| **old).map(|(index, _)| index);
-    mildest.map(|index| measures.swap_remove(index)).is_some()
+    join(&[P::NAME, " did not judge this: ", &error.to_string()], "")
 }
 
 /// Whether what is malformed is in `object`, rather than in another one that a rule has read.
@@ -476,17 +430,23 @@ fn is_in(object: &Node<'_>, malformed: &Malformed) -> bool {
 
 /// `edits`, each made for the object as it was, in an order in which none moves what another one means: items leave
 /// their lists last, and from the end.
-fn in_safe_order(edits: &[&Edit]) -> Vec<Edit> {
-    let leaves_a_list = |edit: &Edit| matches!(edit, Edit::Remove { path } if matches!(path.split_last(), Some((_, Segment::Index(_)))));
-    let (items, others): (Vec<&Edit>, Vec<&Edit>) = edits.iter().copied().partition(|edit| leaves_a_list(edit));
+fn in_safe_order(edits: Vec<Edit>) -> Vec<Edit> {
+    let mut ordered = Vec::with_capacity(edits.len());
     // From the end, each once. Few as they are, a sort would be more code than they are worth.
     let mut removed: Vec<Path> = Vec::new();
-    for edit in items {
+    for edit in edits {
         let path = edit.path();
-        let position = removed.iter().position(|other| *other <= path).unwrap_or(removed.len());
-        if removed.get(position) != Some(&path) {
-            removed.insert(position, path);
+        if matches!(edit, Edit::Remove { .. }) && matches!(path.split_last(), Some((_, Segment::Index(_)))) {
+            let position = removed.iter().position(|other| *other <= path).unwrap_or(removed.len());
+            if removed.get(position) != Some(&path) {
+                removed.insert(position, path);
+            }
+        } else {
+            ordered.push(edit);
         }
     }
-    others.into_iter().cloned().chain(removed.into_iter().map(|path| Edit::Remove { path })).collect()
+    for path in removed {
+        ordered.push(Edit::remove(path));
+    }
+    ordered
 }

@@ -67,7 +67,7 @@ fn notes_are_told_once_and_alone_are_no_warning() {
 #[test]
 fn nothing_to_say_is_nothing_said() {
     let payload = json!({ "request": Ask::create(&set(3)).request }).to_string();
-    let bytes = policy::validate::<crate::probe::Probe>(payload.as_bytes(), &FakeHost::default()).unwrap();
+    let bytes = policy::validate::<crate::probe::Probe>(payload.as_bytes(), &FakeHost::default());
     assert_eq!(String::from_utf8(bytes).unwrap(), "{\"accepted\":true}");
 }
 
@@ -76,7 +76,7 @@ fn the_same_question_has_the_same_bytes_for_an_answer() {
     let object = annotated(set_of(&[("a", "a:latest"), ("b", "b:latest")]), "wish/note", "seen");
     let ask = Ask::create(&object).set("labels", json!(["x", "y"]));
     let payload = json!({ "request": ask.request, "settings": ask.settings }).to_string();
-    let bytes = || policy::validate::<crate::probe::Probe>(payload.as_bytes(), &FakeHost::default()).unwrap();
+    let bytes = || policy::validate::<crate::probe::Probe>(payload.as_bytes(), &FakeHost::default());
     let first = bytes();
     assert!((0..20).all(|_| bytes() == first));
 }
@@ -86,7 +86,7 @@ fn the_sdk_of_the_host_reads_the_answer() {
     let asks = annotated(set(9), "wish/note", "seen");
     for ask in [Ask::create(&asks), Ask::create(&asks).set("mutate", json!(true)), Ask::create(&set(3))] {
         let payload = json!({ "request": ask.request, "settings": ask.settings }).to_string();
-        let bytes = policy::validate::<crate::probe::Probe>(payload.as_bytes(), &FakeHost::default()).unwrap();
+        let bytes = policy::validate::<crate::probe::Probe>(payload.as_bytes(), &FakeHost::default());
         let read: kubewarden_policy_sdk::response::ValidationResponse = serde_json::from_slice(&bytes).unwrap();
         let ours = ask.answer();
         assert_eq!(read.accepted, ours.accepted);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::probe::{Ask, Probe, set};
 
 fn verdict(payload: &[u8]) -> Result<(), String> {
-    let bytes = policy::validate_settings::<Probe>(payload).unwrap();
+    let bytes = policy::validate_settings::<Probe>(payload);
     let answer: Value = serde_json::from_slice(&bytes).unwrap();
     if answer["valid"] == true { Ok(()) } else { Err(answer["message"].as_str().unwrap().to_owned()) }
 }
