@@ -71,27 +71,30 @@ impl Set {
         let prefix = format!("{}-", self.name);
         // A JSON object orders them: every module has the code for that, and a sort of numbers has kilobytes of its own.
         let mut named = Map::new();
-        let ordinals_named = selectors
-            .iter()
-            .flat_map(|selector| selector.requirements())
-            .filter_map(|requirement| match requirement.key.as_str() {
-                POD_NAME => Some((requirement, prefix.as_str())),
-                POD_INDEX => Some((requirement, "")),
-                _ => None,
-            })
-            .flat_map(|(requirement, prefix)| requirement.values.iter().map(move |value| value.strip_prefix(prefix)))
-            .filter_map(|ordinal| ordinal?.parse().ok())
-            .filter(|ordinal| ordinals.contains(ordinal));
-        for ordinal in ordinals_named {
-            let ordinal: i64 = ordinal;
-            named.insert(format!("{ordinal:020}"), ordinal.into());
+        for requirement in selectors.iter().flat_map(|selector| selector.requirements()) {
+            let prefix = match requirement.key.as_str() {
+                POD_NAME => prefix.as_str(),
+                POD_INDEX => "",
+                _ => continue,
+            };
+            for value in &requirement.values {
+                let ordinal = value.strip_prefix(prefix).and_then(|ordinal| ordinal.parse().ok());
+                if let Some(ordinal) = ordinal.filter(|ordinal| ordinals.contains(ordinal)) {
+                    named.insert(format!("{ordinal:020}"), ordinal.into());
+                }
+            }
         }
-        let named: Vec<i64> = named.values().filter_map(Value::as_i64).collect();
-        let mut groups: Vec<Group> =
-            named.iter().map(|ordinal| Group { ordinal: *ordinal, count: 1, labels: self.member(*ordinal) }).collect();
-        let others = self.replicas.saturating_sub(i64::try_from(named.len()).unwrap_or(i64::MAX));
-        if let Some(ordinal) = ordinals.clone().find(|ordinal| named.binary_search(ordinal).is_err()) {
-            groups.push(Group { ordinal, count: others, labels: self.member(ordinal) });
+        let mut groups = Vec::new();
+        // The first that no selector names stands for all the others.
+        let mut others = Group { ordinal: self.first_ordinal, count: self.replicas, labels: Labels::default() };
+        for ordinal in named.values().filter_map(Value::as_i64) {
+            groups.push(Group { ordinal, count: 1, labels: self.member(ordinal) });
+            others.count -= 1;
+            others.ordinal += i64::from(others.ordinal == ordinal);
+        }
+        if others.count > 0 {
+            others.labels = self.member(others.ordinal);
+            groups.push(others);
         }
         groups
     }

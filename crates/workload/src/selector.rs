@@ -4,7 +4,7 @@
 //! `Requirement.Matches` in `k8s.io/apimachinery/pkg/labels/selector.go`.
 
 use crate::node::{Malformed, Node};
-use crate::texts::{TextMap, Texts};
+use crate::texts::Texts;
 
 /// What can be said of a pod whose labels are only partly known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +33,10 @@ impl Answer {
     }
 }
 
-/// What is known of one label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known<'a> {
-    Absent,
-    Value(&'a str),
+/// What is known of a label that may be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Known {
+    Value(String),
     /// The label is there; its value is only known in the cluster.
     SomeValue,
     /// Whether the label is there is only known in the cluster.
@@ -46,57 +45,52 @@ enum Known<'a> {
 
 /// A pod's labels, as far as they are known before the pod exists.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Labels {
-    known: TextMap,
-    some_value: Vec<String>,
-    perhaps: Vec<String>,
-}
+pub struct Labels(Vec<(String, Known)>);
 
 impl Labels {
     /// Labels that are all known.
     pub fn new<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        Self {
-            known: labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-            ..Self::default()
+        let mut known = Self::default();
+        for (key, value) in labels {
+            known.set(key, value);
         }
+        known
     }
 
     /// The label `key` has `value`.
     pub fn set(&mut self, key: &str, value: impl Into<String>) {
-        self.forget(key);
-        self.known.insert(key, value.into());
+        self.put(key, Known::Value(value.into()));
     }
 
     /// The label `key` is there, with a value that nobody knows yet.
     pub fn set_unknown(&mut self, key: &str) {
-        self.forget(key);
-        self.some_value.push(key.to_owned());
+        self.put(key, Known::SomeValue);
     }
 
     /// The label `key` may or may not be there.
     pub fn set_perhaps(&mut self, key: &str) {
-        self.forget(key);
-        self.perhaps.push(key.to_owned());
+        self.put(key, Known::Perhaps);
     }
 
-    fn forget(&mut self, key: &str) {
-        self.known.remove(key);
-        self.some_value.retain(|own| own != key);
-        self.perhaps.retain(|own| own != key);
+    #[inline(never)]
+    fn put(&mut self, key: &str, known: Known) {
+        match self.0.iter_mut().find(|(own, _)| own == key) {
+            Some((_, old)) => *old = known,
+            None => self.0.push((key.to_owned(), known)),
+        }
     }
 
     /// The value of `key`, where it is known.
     pub fn value(&self, key: &str) -> Option<&str> {
-        self.known.get(key)
+        match self.get(key) {
+            Some(Known::Value(value)) => Some(value),
+            _ => None,
+        }
     }
 
-    fn get(&self, key: &str) -> Known<'_> {
-        match self.known.get(key) {
-            Some(value) => Known::Value(value),
-            None if self.some_value.iter().any(|own| own == key) => Known::SomeValue,
-            None if self.perhaps.iter().any(|own| own == key) => Known::Perhaps,
-            None => Known::Absent,
-        }
+    #[inline(never)]
+    fn get(&self, key: &str) -> Option<&Known> {
+        self.0.iter().find(|(own, _)| own == key).map(|(_, known)| known)
     }
 }
 
@@ -135,15 +129,17 @@ impl Requirement {
         Self { operator: Operator::NotIn, ..Self::equals(key, value) }
     }
 
-    fn matches(&self, labels: &Labels) -> Answer {
+    /// Whether a pod with `labels` meets it.
+    #[inline(never)]
+    pub fn matches(&self, labels: &Labels) -> Answer {
         match (self.operator, labels.get(&self.key)) {
-            (Operator::In, Known::Value(value)) => Answer::of(self.values.contains(value)),
-            (Operator::NotIn, Known::Value(value)) => Answer::of(!self.values.contains(value)),
-            (Operator::In | Operator::Exists, Known::Absent)
-            | (Operator::DoesNotExist, Known::Value(_) | Known::SomeValue) => Answer::No,
-            (Operator::NotIn | Operator::DoesNotExist, Known::Absent)
-            | (Operator::Exists, Known::Value(_) | Known::SomeValue) => Answer::Yes,
-            (_, Known::SomeValue | Known::Perhaps) => Answer::Unknown,
+            (Operator::In, Some(Known::Value(value))) => Answer::of(self.values.contains(value)),
+            (Operator::NotIn, Some(Known::Value(value))) => Answer::of(!self.values.contains(value)),
+            (Operator::In | Operator::Exists, None)
+            | (Operator::DoesNotExist, Some(Known::Value(_) | Known::SomeValue)) => Answer::No,
+            (Operator::NotIn | Operator::DoesNotExist, None)
+            | (Operator::Exists, Some(Known::Value(_) | Known::SomeValue)) => Answer::Yes,
+            (_, Some(Known::SomeValue | Known::Perhaps)) => Answer::Unknown,
         }
     }
 }
@@ -234,28 +230,40 @@ impl Selector {
 
 /// Whether the conditions `mine`, all of them together, can only be met where `wanted` is met.
 fn proves(mine: &[Requirement], wanted: &Requirement) -> bool {
-    let on_key = || mine.iter().filter(|requirement| requirement.key == wanted.key);
-    // The values that the label can still have, where some condition bounds them.
-    let in_all = |value: &&String| {
-        on_key().all(|requirement| requirement.operator != Operator::In || requirement.values.contains(value))
-    };
-    let excluded = |value: &String| {
-        on_key().any(|requirement| requirement.operator == Operator::NotIn && requirement.values.contains(value))
-    };
-    let possible: Option<Vec<&String>> = on_key()
-        .find(|requirement| requirement.operator == Operator::In)
-        .map(|first| first.values.iter().filter(in_all).filter(|value| !excluded(value)).collect());
-    let absent = on_key().any(|requirement| requirement.operator == Operator::DoesNotExist);
-    match wanted.operator {
-        Operator::In => possible.is_some_and(|values| values.iter().all(|value| wanted.values.contains(value))),
-        Operator::Exists => possible.is_some() || on_key().any(|requirement| requirement.operator == Operator::Exists),
-        Operator::DoesNotExist => absent,
-        Operator::NotIn => {
-            absent
-                || possible.is_some_and(|values| values.iter().all(|value| !wanted.values.contains(value)))
-                || wanted.values.iter().all(excluded)
+    let (mut there, mut absent) = (false, false);
+    // Values of which the label must have one.
+    let mut bounds = None;
+    for requirement in mine {
+        if requirement.key == wanted.key {
+            match requirement.operator {
+                Operator::In => bounds = Some(&requirement.values),
+                Operator::NotIn => {}
+                Operator::Exists => there = true,
+                Operator::DoesNotExist => absent = true,
+            }
         }
     }
+    match (wanted.operator, bounds) {
+        (Operator::In, None) => false,
+        (Operator::In, Some(values)) => {
+            values.iter().all(|value| wanted.values.contains(value) || !may_be(mine, &wanted.key, value))
+        }
+        (Operator::NotIn, _) => absent || !wanted.values.iter().any(|value| may_be(mine, &wanted.key, value)),
+        (Operator::Exists, _) => there || bounds.is_some(),
+        (Operator::DoesNotExist, _) => absent,
+    }
+}
+
+/// Whether the conditions `mine` let the label `key`, where it is there, have `value`.
+fn may_be(mine: &[Requirement], key: &str, value: &str) -> bool {
+    mine.iter().all(|requirement| {
+        requirement.key != key
+            || match requirement.operator {
+                Operator::In => requirement.values.contains(value),
+                Operator::NotIn => !requirement.values.contains(value),
+                Operator::Exists | Operator::DoesNotExist => true,
+            }
+    })
 }
 
 fn read_expression(node: &Node<'_>) -> Result<Requirement, Malformed> {

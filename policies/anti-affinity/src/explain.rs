@@ -1,12 +1,9 @@
 //! Why the members are not kept apart, for a person who has to mend it.
 
-use policy::quorum::majority;
 use serde_json::Value;
-use workload::edit::Edit;
-use workload::node::object;
 use workload::selector::Answer;
 use workload::texts::TextMap;
-use workload::{Malformed, Node, Path};
+use workload::{Malformed, Node};
 
 use crate::judgement::{Judgement, conditions, domain};
 use crate::says::{self, Says};
@@ -37,39 +34,12 @@ impl Judgement<'_, '_> {
         }
         if self.findings.len() == before {
             let affinity = placement.pod.get("affinity")?;
-            let place = if affinity.is_absent() { affinity } else { affinity.get("podAntiAffinity")? };
-            self.say(&says::NOTHING, &Node::at(&Value::Null, place.path()), "", &[]);
+            let place = affinity.path();
+            let place = if affinity.is_absent() { place } else { place.field("podAntiAffinity") };
+            self.say(&says::NOTHING, &Node::at(&Value::Null, place), "", &[]);
         }
         self.findings.truncate(before + MOST_FINDINGS);
-        let why = self.why();
-        let edits = self.separate();
-        for finding in self.findings.iter_mut().skip(before) {
-            finding.why.clone_from(&why);
-            finding.edits.clone_from(&edits);
-        }
         Ok(())
-    }
-
-    /// Why it matters that so many members may be on one node.
-    fn why(&self) -> String {
-        let left = self.count() - self.together;
-        let mut why = self.fill(if left == 0 { says::ALL_FAIL } else { says::SOME_FAIL }, &[("left", &left)]);
-        if self.quorum.votes() {
-            why += &self.fill(says::VOTE, &[("majority", &majority(self.count()))]);
-        }
-        why
-    }
-
-    /// The edit that keeps the members apart, whatever else the template says: a required term of the set's own
-    /// selector.
-    fn separate(&self) -> Vec<Edit> {
-        if self.placement.set.selector.requirements().is_empty() {
-            return Vec::new();
-        }
-        let terms =
-            Path::fields("spec.template.spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution");
-        let term = object(&mut [("labelSelector", self.selector.clone()), ("topologyKey", NODE.into())]);
-        vec![Edit::append(terms, term)]
     }
 
     /// What is wrong with a term or a constraint that does not certainly see every member; whether something is.
@@ -99,12 +69,17 @@ impl Judgement<'_, '_> {
             key = shared;
             (&says::SHARED_MISMATCH, "mismatchLabelKeys")
         } else {
-            let unmet = sight.unmet(&labels);
+            let mut unmet = Vec::new();
+            for requirement in sight.written() {
+                if requirement.matches(&labels) != Answer::Yes {
+                    unmet.push(requirement);
+                }
+            }
             wants = conditions(&unmet);
             // The labels that a person compares with that: those of the same keys, else those that the set selects by.
             have = self.labels_of(&unmet);
             if have.is_empty() {
-                have = self.labels_of(set.selector.requirements());
+                have = self.labels_of(&set.selector.requirements().iter().collect::<Vec<_>>());
             }
             if have.is_empty() {
                 "no such label".clone_into(&mut have);

@@ -2,12 +2,14 @@
 
 use std::fmt::{Display, Write as _};
 
+use policy::quorum::majority;
 use policy::{Finding, Level, Problem, Quorum};
 use serde_json::Value;
 use workload::edit::Edit;
+use workload::node::object;
 use workload::selector::{Operator, Requirement};
 use workload::texts::join;
-use workload::{Malformed, Node};
+use workload::{Malformed, Node, Path};
 
 use crate::placement::Placement;
 use crate::says::{self, Says};
@@ -18,6 +20,9 @@ use crate::{AntiAffinity, NODE, width};
 pub(crate) const SHOWN: usize = 4;
 /// More characters of a key or a value are not repeated: the longest value of a label has fewer.
 const LONGEST: usize = 64;
+
+/// Where a term that keeps the members apart is put, whatever else the template says.
+const TERMS: &str = "spec.template.spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution";
 
 /// Facts, by the names that stand for them in a [`Says`].
 pub(crate) type Facts<'f> = &'f [(&'static str, &'f dyn Display)];
@@ -71,15 +76,18 @@ impl Judgement<'_, '_> {
             return;
         }
         let problem = at.value().map_or(Problem::Required, |value| Problem::Invalid(value.clone()));
-        self.findings.push(
-            Finding::error(code, at.path(), problem, self.fill(says.reason, facts))
-                .level(says.level.min(self.level))
-                .measure(self.together - self.count())
-                .about(subject)
-                .why(self.fill(says.why, facts))
-                .advise(self.fill(says.advice, facts))
-                .resting_on(self.quorum),
-        );
+        let mut finding = Finding::error(code, at.path(), problem, self.fill(says.reason, facts))
+            .about(subject)
+            .why(self.fill(says.why, facts))
+            .advise(self.fill(says.advice, facts))
+            .resting_on(self.quorum);
+        finding.level = says.level.min(self.level);
+        finding.measure = self.together - self.count();
+        if says.own_term && !self.placement.set.selector.requirements().is_empty() {
+            let term = object(&mut [("labelSelector", self.selector.clone()), ("topologyKey", NODE.into())]);
+            finding.edits = vec![Edit::append(Path::fields(TERMS), term)];
+        }
+        self.findings.push(finding);
     }
 
     /// The finding that was found last is mended by `edits`.
@@ -91,32 +99,35 @@ impl Judgement<'_, '_> {
 
     /// `text`, with facts in place of the names between two `$`.
     #[inline(never)]
-    pub(crate) fn fill(&self, text: &str, facts: Facts<'_>) -> String {
+    fn fill(&self, text: &str, facts: Facts<'_>) -> String {
+        let (count, together) = (self.count(), self.together);
+        let common: Facts<'_> = &[
+            ("count", &count),
+            ("together", &together),
+            ("left", &(count - together)),
+            ("majority", &majority(count)),
+        ];
         let mut filled = String::new();
         for (position, part) in text.split('$').enumerate() {
-            if position % 2 == 0 {
-                filled.push_str(part);
-                continue;
-            }
-            let own;
-            let fact: &dyn Display = match part {
-                "count" => &self.placement.set.replicas,
-                "own" => {
-                    own = self.own_selector();
-                    &own
-                }
-                "affinity" => {
-                    own = self.fill(says::AFFINITY, facts);
-                    &own
+            match part {
+                _ if position % 2 == 0 => filled += part,
+                "own" => filled += &self.own_selector(),
+                "affinity" => filled += &self.fill(says::AFFINITY, facts),
+                "fate" => {
+                    filled += &self.fill(if together == count { says::ALL_FAIL } else { says::SOME_FAIL }, facts);
+                    if self.quorum.votes() {
+                        filled += &self.fill(says::VOTE, facts);
+                    }
                 }
                 _ => {
-                    let fact = facts.iter().find(|(name, _)| *name == part);
+                    let fact = [facts, common].into_iter().flatten().find(|(name, _)| *name == part);
                     debug_assert!(fact.is_some(), "no fact {part} for {text}");
-                    fact.map_or(&"", |(_, fact)| *fact)
+                    if let Some((_, fact)) = fact {
+                        // Writing to a String cannot fail.
+                        let _ = write!(filled, "{fact}");
+                    }
                 }
-            };
-            // Writing to a String cannot fail.
-            let _ = write!(filled, "{fact}");
+            }
         }
         filled
     }
@@ -137,7 +148,7 @@ impl Judgement<'_, '_> {
     }
 
     /// The labels of the members of which `requirements` speak.
-    pub(crate) fn labels_of(&self, requirements: &[Requirement]) -> String {
+    pub(crate) fn labels_of(&self, requirements: &[&Requirement]) -> String {
         let mut shown: Vec<String> = Vec::new();
         for requirement in requirements {
             if let Some(value) = self.placement.set.labels.get(&requirement.key) {
@@ -162,7 +173,7 @@ pub(crate) fn domain(key: &str) -> String {
 }
 
 /// `requirements` as kubectl writes them: `app in (zk)`.
-pub(crate) fn conditions(requirements: &[Requirement]) -> String {
+pub(crate) fn conditions(requirements: &[&Requirement]) -> String {
     let mut texts = Vec::new();
     for requirement in requirements.iter().take(SHOWN) {
         let mut values = Vec::new();

@@ -12,11 +12,15 @@ pub(crate) struct Says {
     pub(crate) reason: &'static str,
     pub(crate) why: &'static str,
     pub(crate) advice: &'static str,
+    /// Whether a required term of the set's own selector mends it.
+    pub(crate) own_term: bool,
 }
+
+const WARNING: Says = Says { codes: [""; 2], level: Warning, reason: "", why: "", advice: "", own_term: false };
 
 /// The affinity that keeps the members apart, as YAML on one line.
 pub(crate) const AFFINITY: &str = "podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: $own$}]}";
-/// Why it matters that members may share a node.
+/// Why it matters that members may share a node: all of them, or some; and what that means for those that vote.
 pub(crate) const ALL_FAIL: &str = "when that node fails, all fail";
 pub(crate) const SOME_FAIL: &str = "when that node fails, only $left$ of $count$ are left";
 pub(crate) const VOTE: &str = "; the members decide by majority, so that $majority$ of $count$ must be up";
@@ -34,23 +38,24 @@ pub(crate) const NODE_NAME: Says = Says {
     reason: "puts all $count$ members on the node $name$, past the scheduler",
     why: "affinity and topology spread are the scheduler's, which is not asked; when the node fails, all fail",
     advice: "remove nodeName, and keep the members apart with podAntiAffinity",
+    ..WARNING
 };
 pub(crate) const OWN_SCHEDULER: Says = Says {
     codes: ["own-scheduler"; 2],
-    level: Warning,
     reason: "this scheduler may place the members by rules of its own",
-    why: "",
     advice: "make sure that it honours required podAntiAffinity and topologySpreadConstraints",
+    ..WARNING
 };
 
-// The members are not kept apart. Why it matters is the same for all of these.
+// The members are not kept apart.
 
 pub(crate) const NOTHING: Says = Says {
     codes: ["no-anti-affinity"; 2],
     level: Error,
     reason: "nothing keeps the members apart: all $count$ may run on one node",
-    why: "",
+    why: "$fate$",
     advice: ADD_AFFINITY,
+    own_term: true,
 };
 pub(crate) const ONLY_WISHED: Says = Says {
     codes: ["only-preferred"; 2],
@@ -133,24 +138,22 @@ pub(crate) const MAY_SHARE_WHEN_FEWER: &str =
 
 pub(crate) const UNKNOWN_DOMAIN: Says = Says {
     codes: ["unknown-domain"; 2],
-    level: Warning,
     reason: "whether nodes have this label, and none is in two such domains, is not known here",
     why: "nodes without the label count as apart from nobody",
     advice: "use kubernetes.io/hostname; or list the label in the setting domains, if every node has it",
+    ..WARNING
 };
 pub(crate) const PER_REVISION: Says = Says {
     codes: ["per-revision-key"; 2],
-    level: Warning,
     reason: "keeps apart only members of one revision: during an update, old and new ones may share a node",
-    why: "",
     advice: "remove controller-revision-hash from matchLabelKeys",
+    ..WARNING
 };
 pub(crate) const UPDATE_UNSEEN: Says = Says {
     codes: ["update-unseen"; 2],
-    level: Warning,
     reason: "this update changes $key$: until it is done, old and new members do not see each other and may share a node",
-    why: "",
     advice: SET_SELECTOR,
+    ..WARNING
 };
 
 // Zones.
@@ -159,8 +162,9 @@ pub(crate) const ZONE_PINNED: Says = Says {
     codes: ["zone-pinned"; 2],
     level: Error,
     reason: "holds all $count$ members in one $zone$",
-    why: "when that $zone$ fails, all that it holds fails, but at most $bearable$ may be lost",
+    why: "when that $zone$ fails, all that it holds fails, but at most $bearable$ member$s$ may be lost",
     advice: "remove it, so that members can spread",
+    ..WARNING
 };
 pub(crate) const ZONE_MAJORITY: Says = Says {
     codes: ["zone-majority"; 2],

@@ -159,26 +159,15 @@ impl<'a> Sight<'a> {
     }
 
     /// What the author wrote of the selector, whatever the values of the pod's labels; in an order of its own.
-    pub(crate) fn written(&self) -> Vec<Requirement> {
-        let mut written: Vec<Requirement> = Vec::new();
+    pub(crate) fn written(&self) -> Vec<&Requirement> {
+        let mut written: Vec<&Requirement> = Vec::new();
         for requirement in self.selector.requirements() {
             if !self.merges(&requirement.key) {
-                let later = written.iter().position(|other| other > requirement).unwrap_or(written.len());
-                written.insert(later, requirement.clone());
+                let later = written.iter().position(|other| *other > requirement).unwrap_or(written.len());
+                written.insert(later, requirement);
             }
         }
         written
-    }
-
-    /// The conditions that a pod with `labels` does not certainly meet.
-    pub(crate) fn unmet(&self, labels: &Labels) -> Vec<Requirement> {
-        let mut unmet = Vec::new();
-        for requirement in self.written() {
-            if Selector::everything().and(requirement.clone()).matches(labels) != Answer::Yes {
-                unmet.push(requirement);
-            }
-        }
-        unmet
     }
 }
 

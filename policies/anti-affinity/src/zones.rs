@@ -12,6 +12,9 @@ use crate::judgement::{Judgement, domain};
 use crate::says;
 use crate::sight::{Sight, marks};
 
+/// Neither the key nor the name of a zone.
+const NO_ZONE: (&str, &str) = ("", "");
+
 impl<'a> Judgement<'_, 'a> {
     /// Whether one zone may hold more members than may be lost.
     pub(crate) fn judge_zones(&mut self) -> Result<(), Malformed> {
@@ -34,34 +37,32 @@ impl<'a> Judgement<'_, 'a> {
         // With this many zones, `Placement::most_per_domain` of a skew of 1 is at most `bearable`.
         let zones = (count - 1).checked_div(bearable).unwrap_or(count) + 1;
         let key = self.policy.zone_key.as_str();
-        let together = self.together;
+        let spreads = placement.sights(marks::HARD, 0);
+        let constraints = placement.pod.path().field("topologySpreadConstraints");
+        let (says, at, edits) = if let Some(pin) = pin {
+            (&says::ZONE_PINNED, pin, Vec::new())
+        } else if let Some(spread) = spreads.iter().find(|spread| spread.key == key) {
+            (&says::ZONE_MAJORITY_SPREAD, spread.node.get("minDomains")?, self.tighten(spread, zones))
+        } else {
+            let constraint = object(&mut [
+                ("labelSelector", self.selector.clone()),
+                ("maxSkew", 1.into()),
+                ("minDomains", zones.into()),
+                ("topologyKey", key.into()),
+                ("whenUnsatisfiable", "DoNotSchedule".into()),
+            ]);
+            let edit = Edit::append(constraints, constraint);
+            (&says::ZONE_MAJORITY, Node::at(&Value::Null, constraints), vec![edit])
+        };
         let facts: [(_, &dyn std::fmt::Display); 5] = [
             ("zone", &domain(key)),
-            ("bearable", &if bearable == 1 { "1 member".to_owned() } else { format!("{bearable} members") }),
-            ("together", &together),
+            ("bearable", &bearable),
+            ("s", if bearable == 1 { &"" } else { &"s" }),
             ("key", &key),
             ("zones", &zones),
         ];
-        if let Some(pin) = pin {
-            self.say(&says::ZONE_PINNED, &pin, key, &facts);
-            return Ok(());
-        }
-        let spreads = placement.sights(marks::HARD, 0);
-        if let Some(spread) = spreads.iter().find(|spread| spread.key == key) {
-            self.say(&says::ZONE_MAJORITY_SPREAD, &spread.node.get("minDomains")?, key, &facts);
-            self.mend(self.tighten(spread, zones)?);
-            return Ok(());
-        }
-        let constraints = placement.pod.get("topologySpreadConstraints")?.path();
-        let constraint = object(&mut [
-            ("labelSelector", self.selector.clone()),
-            ("maxSkew", 1.into()),
-            ("minDomains", zones.into()),
-            ("topologyKey", key.into()),
-            ("whenUnsatisfiable", "DoNotSchedule".into()),
-        ]);
-        self.say(&says::ZONE_MAJORITY, &Node::at(&Value::Null, constraints), key, &facts);
-        self.mend(vec![Edit::append(constraints, constraint)]);
+        self.say(says, &at, key, &facts);
+        self.mend(edits);
         Ok(())
     }
 
@@ -76,13 +77,14 @@ impl<'a> Judgement<'_, 'a> {
         let required = "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
         let terms = self.placement.pod.dig(required)?;
         // One of the terms must fit, so that a node is bound to a zone only where they all name the same.
-        let mut zones: Vec<Option<(&str, &str)>> = Vec::new();
+        let mut same = None;
         for term in terms.items()? {
-            zones.push(self.only_zone(&term)?);
+            let zone = self.only_zone(&term)?;
+            if *same.get_or_insert(zone) != zone {
+                same = Some(NO_ZONE);
+            }
         }
-        if let [Some(first), ..] = zones.as_slice()
-            && zones.iter().all(|zone| zone.as_ref() == Some(first))
-        {
+        if same.is_some_and(|zone| zone != NO_ZONE) {
             return Ok(Some(terms));
         }
         let attracting = self.placement.sights(marks::ATTRACTING, marks::ZONE_OR_PART | marks::SEEING);
@@ -94,24 +96,24 @@ impl<'a> Judgement<'_, 'a> {
     }
 
     /// The key and the only zone that a term of a node affinity leaves.
-    fn only_zone(&self, term: &Node<'a>) -> Result<Option<(&'a str, &'a str)>, Malformed> {
+    fn only_zone(&self, term: &Node<'a>) -> Result<(&'a str, &'a str), Malformed> {
         for expression in term.items_at("matchExpressions")? {
             let key = expression.text_at("key")?;
             let values = expression.strings_at("values")?;
-            let is_in = expression.string_at("operator")? == Some("In");
+            let is_in = expression.text_at("operator")? == "In";
             if let ([zone], true) = (values.as_slice(), is_in && self.is_part_of_a_zone(key)) {
-                return Ok(Some((key, zone)));
+                return Ok((key, zone));
             }
         }
-        Ok(None)
+        Ok(NO_ZONE)
     }
 
     /// The edits that make `spread` sound over so many zones; none where its selector is at fault.
-    fn tighten(&self, spread: &Sight<'_>, zones: i64) -> Result<Vec<Edit>, Malformed> {
+    fn tighten(&self, spread: &Sight<'_>, zones: i64) -> Vec<Edit> {
         if spread.sure < self.count() || !self.placement.is_counted_alone(spread) {
-            return Ok(Vec::new());
+            return Vec::new();
         }
-        let path = |field: &'static str| spread.node.get(field).map(|node| node.path());
-        Ok(vec![Edit::set(path("maxSkew")?, 1), Edit::set(path("minDomains")?, zones)])
+        let place = spread.node.path();
+        vec![Edit::set(place.field("maxSkew"), 1), Edit::set(place.field("minDomains"), zones)]
     }
 }
