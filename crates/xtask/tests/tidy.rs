@@ -356,27 +356,25 @@ fn guests_name_few_crates() {
     none(&wrong);
 }
 
-/// Cargo takes the features that all that it is asked to build ask for. Where tests ask for more, the engine and all
-/// below it is built a second time, which takes minutes.
+/// Cargo takes the features that all that it is asked to build ask for, and for build scripts others than for programs.
+/// Where they differ, the engine and all below it is built a second time, which takes minutes.
 #[test]
-fn the_engine_is_built_once_for_the_checker_and_the_tests() {
-    let features = |kinds: &str| -> BTreeSet<String> {
-        let args = [
-            "tree",
-            "--offline",
-            "--locked",
-            "--workspace",
-            "--prefix",
-            "none",
-            "--format",
-            "{p} {f}",
-            "--edges",
-            kinds,
-        ];
+fn the_engine_is_built_once_for_the_checker_its_build_script_and_the_tests() {
+    let features = |packages: &[&str], kinds: &str| -> BTreeSet<String> {
+        let mut args =
+            vec!["tree", "--offline", "--locked", "--prefix", "none", "--format", "{p} {f}", "--edges", kinds];
+        args.extend(packages);
         run(env!("CARGO"), &args).lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
     };
-    let (checker, tests) = (features("normal,build"), features("normal,build,dev"));
-    assert!(checker.iter().any(|line| line.starts_with("wasmtime v")), "nothing was looked at");
+    let package = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    for packages in [&["--workspace"][..], &["--package", "quorate"]] {
+        let lines = features(packages, "normal,build");
+        assert!(lines.iter().any(|line| line.starts_with("wasmtime v")), "nothing was looked at");
+        let names: Vec<String> = lines.iter().map(|line| package(line)).filter(|name| !name.is_empty()).collect();
+        let twice: Vec<_> = names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| &pair[0]).collect();
+        assert!(twice.is_empty(), "{packages:?}: name the features of these in crates/quorate/Cargo.toml: {twice:?}");
+    }
+    let (checker, tests) = (features(&["--workspace"], "normal,build"), features(&["--workspace"], "normal,build,dev"));
     let only: Vec<_> = checker.difference(&tests).collect();
     assert!(only.is_empty(), "with other features in tests, by a dev-dependency: {only:#?}");
 }
