@@ -13,7 +13,7 @@ use crate::workspace;
 /// A module at most this long, in KiB, with its metadata. The API server waits for a policy, and the policy-server
 /// compiles each module anew at every start: what is small is soon ready. What the guest may link keeps it possible; the
 /// usual cause of more is a crate with typed Kubernetes objects.
-const MODULE_LIMIT_KIB: usize = 300;
+const MODULE_LIMIT_KIB: usize = 200;
 
 /// The annotation that `--usage` fills.
 const USAGE: &str = "io.kubewarden.policy.usage";

@@ -141,17 +141,17 @@ fn a_module_above_the_limit_fails_and_is_not_written() {
     write(&folder, MODULE, &module(150_000).unwrap()).unwrap();
     xtask(&folder, &["annotate"]).unwrap();
     let with_150_000 = fs::read(folder.path().join(ANNOTATED)).unwrap().len();
-    let fitting = 150_000 + 300 * 1024 - with_150_000;
+    let fitting = 150_000 + 200 * 1024 - with_150_000;
 
     write(&folder, MODULE, &module(fitting).unwrap()).unwrap();
     let (code, said, errors) = told(&xtask(&folder, &["annotate"]).unwrap());
     assert_eq!((code, errors.as_str()), (Some(0), ""));
-    assert!(said.contains(" 300.0 KiB"), "{said}");
+    assert!(said.contains(" 200.0 KiB"), "{said}");
 
     fs::remove_file(folder.path().join(ANNOTATED)).unwrap();
     write(&folder, MODULE, &module(fitting + 1).unwrap()).unwrap();
     let (code, _, errors) = told(&xtask(&folder, &["annotate"]).unwrap());
-    assert_eq!((code, errors.as_str()), (Some(1), "error: odd-one: the module has 300.1 KiB, 300 are allowed\n"));
+    assert_eq!((code, errors.as_str()), (Some(1), "error: odd-one: the module has 200.1 KiB, 200 are allowed\n"));
     assert!(!folder.path().join(ANNOTATED).exists());
 }
 
