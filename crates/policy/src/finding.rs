@@ -307,15 +307,15 @@ impl Finding {
         // Edits that do not fit the object, which is malformed then, are no patch.
         let patch = if self.edits.is_empty() { None } else { edit::json_patch(received, &self.edits).ok() };
         present(&mut [
-            ("policy", policy.into()),
-            ("code", self.code.into()),
-            ("level", self.level.as_str().into()),
-            ("subject", text(self.subject.clone())),
+            ("policy", text(policy)),
+            ("code", text(self.code)),
+            ("level", text(self.level.as_str())),
+            ("subject", text(&self.subject)),
             ("object", object),
             ("path", self.path.pointer().into()),
             ("message", self.message().into()),
-            ("why", text(one_line(&join(&[&self.doubt, &self.why])))),
-            ("advice", text(one_line(&self.advice))),
+            ("why", text(&one_line(&join(&[&self.doubt, &self.why])))),
+            ("advice", text(&one_line(&self.advice))),
             ("kept", if self.kept { Value::Bool(true) } else { Value::Null }),
             ("patch", Value::Array(patch.unwrap_or_default())),
             ("creates", self.creates.clone().unwrap_or_default()),

@@ -89,22 +89,14 @@ pub(crate) fn unreadable(problem: &str) -> String {
     "the admission request cannot be read: ".to_owned() + problem
 }
 
-/// The two objects of a request, not read yet.
-#[derive(Clone, Copy)]
-pub(crate) struct RawObjects<'a> {
-    object: Option<&'a str>,
-    old_object: Option<&'a str>,
-}
-
 impl Request {
     /// Reads all but the objects: who asks for what is enough to see that a request is none of a policy's business,
     /// whatever the objects are.
-    pub(crate) fn read<'a>(raw: &Fields<'a>) -> Result<(Self, RawObjects<'a>), String> {
-        let objects = RawObjects { object: raw.get("object"), old_object: raw.get("oldObject") };
+    pub(crate) fn read(fields: &Fields<'_>) -> Result<Self, String> {
         let mut small = Map::new();
         for name in ["kind", "resource", "subResource", "name", "namespace", "operation", "userInfo", "dryRun"] {
-            if let Some(text) = raw.get(name) {
-                let value = read_json(text).map_err(|error| unreadable(&format!("{name}: {error}")))?;
+            if let Some(text) = fields.get(name) {
+                let value = read_json(text).map_err(|error| unreadable(&join(&[name, &error.to_string()], ": ")))?;
                 small.insert(name.to_owned(), value);
             }
         }
@@ -118,13 +110,17 @@ impl Request {
             Some("CONNECT") => Operation::Connect,
             _ => {
                 let found = shorten(small.get("operation").unwrap_or(&Value::Null));
-                let whose = request.whose(&objects);
-                return Err(format!(
-                    "the admission request of {whose} cannot be read: operation: {found}: must be CREATE, UPDATE, DELETE or CONNECT"
-                ));
+                let problem = [
+                    "the admission request of ",
+                    &request.whose(fields),
+                    " cannot be read: operation: ",
+                    &found,
+                    ": must be CREATE, UPDATE, DELETE or CONNECT",
+                ];
+                return Err(join(&problem, ""));
             }
         };
-        Ok((request, objects))
+        Ok(request)
     }
 
     fn empty() -> Self {
@@ -165,12 +161,11 @@ impl Request {
     }
 
     /// Reads the objects too.
-    pub(crate) fn read_objects(&mut self, objects: RawObjects<'_>) -> Result<(), String> {
-        self.object = self.parse("object", objects.object, &objects)?;
-        self.old_object = self.parse("oldObject", objects.old_object, &objects)?;
+    pub(crate) fn read_objects(&mut self, fields: &Fields<'_>) -> Result<(), String> {
+        self.object = self.parse("object", fields)?;
+        self.old_object = self.parse("oldObject", fields)?;
         if self.object.is_none() && matches!(self.operation, Operation::Create | Operation::Update) {
-            let operation = self.operation.as_str();
-            return Err(format!("object of {} cannot be read: {operation} must have one", self.whose(&objects)));
+            return Err(self.no_object("object", &(self.operation.as_str().to_owned() + " must have one"), fields));
         }
         Ok(())
     }
@@ -210,9 +205,10 @@ impl Request {
 
     /// The kind and the name of what is asked about, for a message: it is not read any deeper than its name for that.
     #[cold]
-    fn whose(&self, objects: &RawObjects<'_>) -> String {
+    #[inline(never)]
+    fn whose(&self, fields: &Fields<'_>) -> String {
         let own_name = || {
-            let object = Fields::read(objects.object.or(objects.old_object)?).ok()?;
+            let object = Fields::read(fields.get("object").or(fields.get("oldObject"))?).ok()?;
             let metadata = Fields::read(object.get("metadata")?).ok()?;
             let name = read_json(metadata.get("name").or_else(|| metadata.get("generateName"))?).ok()?;
             name.as_str().map(str::to_owned)
@@ -222,22 +218,25 @@ impl Request {
         one_line(&join(&[kind, name.as_deref().unwrap_or("without a name")], " "))
     }
 
+    #[cold]
+    #[inline(never)]
+    fn no_object(&self, field: &str, problem: &str, fields: &Fields<'_>) -> String {
+        join(&[field, " of ", &self.whose(fields), " cannot be read: ", problem], "")
+    }
+
     /// Reads one of the two objects. `serde_json` refuses more than 128 levels, which no real object has, instead of
     /// overflowing the stack; the error then names the object.
-    fn parse(&self, field: &str, text: Option<&str>, objects: &RawObjects<'_>) -> Result<Option<Value>, String> {
-        let Some(text) = text else { return Ok(None) };
-        let problem = match read_json(text) {
+    #[inline(never)]
+    fn parse(&self, field: &str, fields: &Fields<'_>) -> Result<Option<Value>, String> {
+        let Some(text) = fields.get(field) else { return Ok(None) };
+        let mut problem = match read_json(text) {
             Ok(value @ Value::Object(_)) => return Ok(Some(value)),
             Ok(_) => "it must be an object".to_owned(),
-            Err(error) => {
-                let problem = error.to_string();
-                if problem.starts_with("recursion limit") {
-                    problem + "; it is nested more than 128 levels deep, which no Kubernetes object needs"
-                } else {
-                    problem
-                }
-            }
+            Err(error) => error.to_string(),
         };
-        Err(format!("{field} of {} cannot be read: {problem}", self.whose(objects)))
+        if problem.starts_with("recursion limit") {
+            problem.push_str("; it is nested more than 128 levels deep, which no Kubernetes object needs");
+        }
+        Err(self.no_object(field, &problem, fields))
     }
 }

@@ -151,35 +151,28 @@ impl Default for Shared {
 }
 
 impl Shared {
+    #[inline(never)]
     fn read(settings: &mut Settings<'_>) -> Result<Self, Malformed> {
-        let mut systems = Vec::new();
-        for system in settings.get("systems").items()? {
-            systems.push(SystemSetting::read(&system)?);
-        }
+        let mut shared = Self::default();
+        let action = [("deny", Action::Deny), ("warn", Action::Warn)];
+        shared.action = choice(&settings.get("action"), &action)?.unwrap_or_default();
+        let on_update = [("ratchet", OnUpdate::Ratchet), ("enforce", OnUpdate::Enforce)];
+        shared.on_update = choice(&settings.get("onUpdate"), &on_update)?.unwrap_or_default();
+        shared.mutate = settings.get("mutate").boolean()?.unwrap_or(false);
         let exempt = settings.get("exempt");
-        Ok(Self {
-            action: choice(&settings.get("action"), &[("deny", Action::Deny), ("warn", Action::Warn)])?
-                .unwrap_or_default(),
-            on_update: choice(
-                &settings.get("onUpdate"),
-                &[("ratchet", OnUpdate::Ratchet), ("enforce", OnUpdate::Enforce)],
-            )?
-            .unwrap_or_default(),
-            mutate: settings.get("mutate").boolean()?.unwrap_or(false),
-            exempt: if exempt.is_absent() { Exempt::default() } else { Exempt::read(&exempt)? },
-            owned_objects: choice(
-                &settings.get("ownedObjects"),
-                &[("warn", OwnedObjects::Warn), ("enforce", OwnedObjects::Enforce), ("ignore", OwnedObjects::Ignore)],
-            )?
-            .unwrap_or_default(),
-            unknown: choice(&settings.get("unknown"), &MODELS)?.unwrap_or(Model::Majority),
-            declarations: choice(
-                &settings.get("declarations"),
-                &[("trust", Declarations::Trust), ("ignore", Declarations::Ignore)],
-            )?
-            .unwrap_or_default(),
-            systems,
-        })
+        if exempt.is_present() {
+            shared.exempt = Exempt::read(&exempt)?;
+        }
+        let owned_objects =
+            [("warn", OwnedObjects::Warn), ("enforce", OwnedObjects::Enforce), ("ignore", OwnedObjects::Ignore)];
+        shared.owned_objects = choice(&settings.get("ownedObjects"), &owned_objects)?.unwrap_or_default();
+        shared.unknown = choice(&settings.get("unknown"), &MODELS)?.unwrap_or(Model::Majority);
+        let declarations = [("trust", Declarations::Trust), ("ignore", Declarations::Ignore)];
+        shared.declarations = choice(&settings.get("declarations"), &declarations)?.unwrap_or_default();
+        for system in settings.get("systems").items()? {
+            shared.systems.push(SystemSetting::read(&system)?);
+        }
+        Ok(shared)
     }
 
     fn check(&self, mutates: bool) -> Result<(), SettingsError> {
@@ -208,8 +201,10 @@ impl Shared {
 impl SystemSetting {
     fn read(node: &Node<'_>) -> Result<Self, Malformed> {
         object(node, |fields| {
+            let model = fields.get("model");
             Ok(Self {
-                model: one_of(&fields.get("model"), &MODELS)?,
+                model: choice(&model, &MODELS)?
+                    .ok_or_else(|| unknown_name(&model, "variant", None, &MODELS.map(|(name, _)| name)))?,
                 images: texts(&fields.get("images"))?,
                 selector: selector(&fields.get("selector"))?,
             })
@@ -220,15 +215,19 @@ impl SystemSetting {
 impl Exempt {
     fn read(node: &Node<'_>) -> Result<Self, Malformed> {
         object(node, |fields| {
-            Ok(Self {
-                namespaces: texts(&fields.get("namespaces"))?,
-                names: texts(&fields.get("names"))?,
-                labels: selector(&fields.get("labels"))?,
-                containers: texts(&fields.get("containers"))?,
-                images: texts(&fields.get("images"))?,
-                users: texts(&fields.get("users"))?,
-                annotation: fields.get("annotation").boolean()?.unwrap_or(false),
-            })
+            let mut exempt = Self::default();
+            for (list, key) in [
+                (&mut exempt.namespaces, "namespaces"),
+                (&mut exempt.names, "names"),
+                (&mut exempt.containers, "containers"),
+                (&mut exempt.images, "images"),
+                (&mut exempt.users, "users"),
+            ] {
+                *list = texts(&fields.get(key))?;
+            }
+            exempt.labels = selector(&fields.get("labels"))?;
+            exempt.annotation = fields.get("annotation").boolean()?.unwrap_or(false);
+            Ok(exempt)
         })
     }
 }
@@ -251,7 +250,24 @@ pub struct Settings<'a> {
 
 impl<'a> Settings<'a> {
     fn new(fields: &'a Map<String, Value>, path: Path) -> Self {
-        Self { fields, path, keys: Vec::new() }
+        Self { fields, path, keys: Vec::with_capacity(16) }
+    }
+
+    #[inline(never)]
+    fn of(node: &Node<'a>) -> Result<Self, Malformed> {
+        match node.object()? {
+            Some(fields) => Ok(Self::new(fields, node.path())),
+            None => Err(Malformed::new(node, "must be an object")),
+        }
+    }
+
+    /// Refuses what nobody has read of the object at `node`.
+    #[inline(never)]
+    fn done(&self, node: &Node<'_>) -> Result<(), Malformed> {
+        match self.unread() {
+            Some(key) => Err(unknown_name(node, "field", Some(key), &self.keys)),
+            None => Ok(()),
+        }
     }
 
     /// The setting `key`. An explicit `null` is the default, as Helm values and custom resources write it: absent.
@@ -272,13 +288,10 @@ pub fn object<T>(
     node: &Node<'_>,
     read: impl FnOnce(&mut Settings<'_>) -> Result<T, Malformed>,
 ) -> Result<T, Malformed> {
-    let fields = node.object()?.ok_or_else(|| Malformed::new(node, "must be an object"))?;
-    let mut settings = Settings::new(fields, node.path());
+    let mut settings = Settings::of(node)?;
     let object = read(&mut settings)?;
-    match settings.unread() {
-        Some(key) => Err(unknown_name(node, "field", Some(key), &settings.keys)),
-        None => Ok(object),
-    }
+    settings.done(node)?;
+    Ok(object)
 }
 
 /// This text, which must be there.
@@ -298,20 +311,22 @@ pub fn texts(node: &Node<'_>) -> Result<Vec<String>, Malformed> {
 
 /// What this name stands for, of the names that are `allowed`; `None` where it is absent.
 pub fn choice<T: Copy>(node: &Node<'_>, allowed: &[(&str, T)]) -> Result<Option<T>, Malformed> {
-    if node.is_absent() { Ok(None) } else { one_of(node, allowed).map(Some) }
+    let place = place(node, &|place| allowed.get(place).map(|(name, _)| *name))?;
+    Ok(place.and_then(|place| allowed.get(place)).map(|(_, meaning)| *meaning))
 }
 
+/// Which of the names this is; apart from [`choice`], because that is made anew for every type.
 #[inline(never)]
-fn one_of<T: Copy>(node: &Node<'_>, allowed: &[(&str, T)]) -> Result<T, Malformed> {
-    let name = node.value().and_then(Value::as_str);
+fn place<'n>(node: &Node<'_>, name: &dyn Fn(usize) -> Option<&'n str>) -> Result<Option<usize>, Malformed> {
+    let Some(value) = node.value() else { return Ok(None) };
     let mut names = Vec::new();
-    for (own, meaning) in allowed {
-        if Some(*own) == name {
-            return Ok(*meaning);
+    while let Some(own) = name(names.len()) {
+        if value.as_str() == Some(own) {
+            return Ok(Some(names.len()));
         }
-        names.push(*own);
+        names.push(own);
     }
-    Err(unknown_name(node, "variant", name, &names))
+    Err(unknown_name(node, "variant", value.as_str(), &names))
 }
 
 #[cold]
@@ -382,20 +397,22 @@ fn unknown_key(key: &str, known: Vec<&'static str>) -> String {
     }
 }
 
-/// How many letters must be changed, added or removed to get from one name to the other, letter case aside.
+/// How many bytes must be changed, added or removed to get from one name to the other, letter case aside.
 fn distance(from: &str, to: &str) -> usize {
     // A hostile key must not cost more than a real one.
-    let from: Vec<char> = from.chars().take(64).map(|letter| letter.to_ascii_lowercase()).collect();
+    let from = from.as_bytes().get(..64).unwrap_or(from.as_bytes());
     let mut row: Vec<usize> = (0..=from.len()).collect();
-    for (line, letter) in to.chars().map(|letter| letter.to_ascii_lowercase()).enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], line + 1);
-        for (column, other) in from.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *other);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+    for (line, letter) in to.bytes().enumerate() {
+        let (mut diagonal, mut left) = (line, line + 1);
+        for (above, other) in row.iter_mut().skip(1).zip(from) {
+            let replaced = diagonal + usize::from(!letter.eq_ignore_ascii_case(other));
+            diagonal = *above;
+            left = replaced.min(diagonal + 1).min(left + 1);
+            *above = left;
         }
     }
-    row.last().copied().unwrap_or_default()
+    // Without a letter, all of the other name is added.
+    if from.is_empty() { to.len() } else { row.last().copied().unwrap_or_default() }
 }
 
 #[cfg(test)]

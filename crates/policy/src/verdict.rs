@@ -23,13 +23,14 @@ use crate::{Fault, Policy, Review, settings};
 #[derive(Default)]
 struct Answer {
     accepted: bool,
-    message: Option<String>,
+    message: String,
     mutated_object: Option<Value>,
     audit_annotations: Map<String, Value>,
     warnings: Vec<String>,
 }
 
 impl Answer {
+    #[inline(never)]
     fn accepted() -> Self {
         Self { accepted: true, ..Self::default() }
     }
@@ -39,14 +40,14 @@ impl Answer {
     }
 
     fn refused(problem: String) -> Self {
-        Self { message: Some(problem), ..Self::default() }
+        Self { message: problem, ..Self::default() }
     }
 
     /// As JSON, without what there is none of.
     fn write(self) -> String {
         to_json(&present(&mut [
             ("accepted", Value::Bool(self.accepted)),
-            ("message", text(self.message.unwrap_or_default())),
+            ("message", text(&self.message)),
             ("mutated_object", self.mutated_object.unwrap_or_default()),
             ("audit_annotations", Value::Object(self.audit_annotations)),
             ("warnings", texts(self.warnings)),
@@ -65,7 +66,7 @@ pub fn validate<P: Policy>(payload: &[u8], host: &dyn Host) -> Vec<u8> {
 pub fn validate_settings<P: Policy>(payload: &[u8]) -> Vec<u8> {
     let settings = std::str::from_utf8(payload).map_err(|error| unreadable(&error.to_string()));
     let problem = settings.and_then(read_settings::<P>).err().unwrap_or_default();
-    to_json(&present(&mut [("valid", Value::Bool(problem.is_empty())), ("message", text(problem))])).into_bytes()
+    to_json(&present(&mut [("valid", Value::Bool(problem.is_empty())), ("message", text(&problem))])).into_bytes()
 }
 
 #[cold]
@@ -91,12 +92,12 @@ fn answer<P: Policy>(payload: &[u8], host: &dyn Host) -> Result<Answer, String> 
     let (policy, shared) = read_settings::<P>(payload.get("settings").unwrap_or("null"))?;
     let fields = payload.get("request").ok_or_else(|| request::unreadable("missing field `request`"))?;
     let fields = Fields::read(fields).map_err(|problem| request::unreadable(&problem))?;
-    let (mut request, objects) = Request::read(&fields)?;
+    let mut request = Request::read(&fields)?;
     // Asked before and after the objects are read: one that cannot be read must not be in the way either.
     if !scope::concerns(&policy, &request) || scope::is_never_in_the_way(&request) {
         return Ok(Answer::accepted());
     }
-    request.read_objects(objects)?;
+    request.read_objects(&fields)?;
     if scope::is_never_in_the_way(&request) || scope::is_exempt(&request, &shared) {
         return Ok(Answer::accepted());
     }
@@ -132,12 +133,8 @@ impl<'a, P: Policy> Judge<'a, P> {
             Err(error) => return Answer::told(cannot_judge::<P>(&error)),
         };
         let notes = RefCell::new(Vec::new());
-        let (owner, exemption) = match self.surroundings(&Node::root(&states.new)) {
-            Ok(surroundings) => surroundings,
-            Err(finding) => return self.write(vec![*finding], None, &states, None, &[]),
-        };
-        let is_left_to_owner = owner.is_some() && self.shared.owned_objects == OwnedObjects::Ignore;
-        if is_left_to_owner || (exemption.applies && exemption.told.is_none()) {
+        let (owner, exemption) = self.surroundings(&Node::root(&states.new));
+        if owner.is_some() && self.shared.owned_objects == OwnedObjects::Ignore {
             return Answer::accepted();
         }
         if exemption.applies {
@@ -217,7 +214,8 @@ impl<'a, P: Policy> Judge<'a, P> {
         }))
     }
 
-    fn surroundings<'o>(&self, object: &Node<'o>) -> Result<(Option<Owner<'o>>, Exemption), Box<Finding>> {
+    /// Who owns the object, and whether it is exempt; one of which that cannot be read is not judged, but told of.
+    fn surroundings<'o>(&self, object: &Node<'o>) -> (Option<Owner<'o>>, Exemption) {
         let read = || {
             let exemption = scope::exemption(P::NAME, object, self.shared)?;
             // Nothing more is asked of what is not judged, so that nothing else of it can be wrong.
@@ -225,7 +223,10 @@ impl<'a, P: Policy> Judge<'a, P> {
             let owner = if is_silent { None } else { scope::owner(object, self.request)? };
             Ok((owner, exemption))
         };
-        read().map_err(|malformed: Malformed| Box::new(Finding::malformed(&malformed, object)))
+        read().unwrap_or_else(|malformed: Malformed| {
+            let told = Some(Finding::malformed(&malformed, object));
+            (None, Exemption { applies: true, told })
+        })
     }
 
     /// Asks the rule. A field that Kubernetes refuses too is a finding like any other.
@@ -402,7 +403,7 @@ impl<'a, P: Policy> Judge<'a, P> {
         } else {
             // A denied object is not stored, so that there is nothing to patch.
             answer.accepted = false;
-            answer.message = Some(join(&errors, "\n"));
+            answer.message = join(&errors, "\n");
         }
         answer
     }
@@ -437,8 +438,7 @@ fn in_safe_order(edits: Vec<Edit>) -> Vec<Edit> {
     for edit in edits {
         let path = edit.path();
         if matches!(edit, Edit::Remove { .. }) && matches!(path.split_last(), Some((_, Segment::Index(_)))) {
-            let position = removed.iter().position(|other| *other <= path).unwrap_or(removed.len());
-            if removed.get(position) != Some(&path) {
+            if let Err(position) = removed.binary_search_by(|other| path.cmp(other)) {
                 removed.insert(position, path);
             }
         } else {
