@@ -71,16 +71,18 @@ impl Set {
         let prefix = format!("{}-", self.name);
         // A JSON object orders them: every module has the code for that, and a sort of numbers has kilobytes of its own.
         let mut named = Map::new();
-        for requirement in selectors.iter().flat_map(|selector| selector.requirements()) {
-            let prefix = match requirement.key.as_str() {
-                POD_NAME => prefix.as_str(),
-                POD_INDEX => "",
-                _ => continue,
-            };
-            for value in &requirement.values {
-                let ordinal = value.strip_prefix(prefix).and_then(|ordinal| ordinal.parse().ok());
-                if let Some(ordinal) = ordinal.filter(|ordinal| ordinals.contains(ordinal)) {
-                    named.insert(format!("{ordinal:020}"), ordinal.into());
+        for selector in selectors {
+            for requirement in selector.requirements() {
+                let prefix = match requirement.key.as_str() {
+                    POD_NAME => prefix.as_str(),
+                    POD_INDEX => "",
+                    _ => continue,
+                };
+                for value in &requirement.values {
+                    let ordinal = value.strip_prefix(prefix).and_then(|ordinal| ordinal.parse().ok());
+                    if let Some(ordinal) = ordinal.filter(|ordinal| ordinals.contains(ordinal)) {
+                        named.insert(format!("{ordinal:020}"), ordinal.into());
+                    }
                 }
             }
         }

@@ -76,14 +76,7 @@ impl Judgement<'_, '_> {
                 }
             }
             wants = conditions(&unmet);
-            // The labels that a person compares with that: those of the same keys, else those that the set selects by.
-            have = self.labels_of(&unmet);
-            if have.is_empty() {
-                have = self.labels_of(&set.selector.requirements().iter().collect::<Vec<_>>());
-            }
-            if have.is_empty() {
-                "no such label".clone_into(&mut have);
-            }
+            have = self.labels_beside(&unmet);
             (&says::OTHER_LABELS, "labelSelector")
         };
         let facts: [(_, &dyn std::fmt::Display); 5] =

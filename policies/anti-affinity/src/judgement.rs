@@ -18,7 +18,7 @@ use crate::{AntiAffinity, NODE, width};
 
 /// At most this many conditions, labels or values are repeated in a message.
 pub(crate) const SHOWN: usize = 4;
-/// More characters of a key or a value are not repeated: the longest value of a label has fewer.
+/// More characters of a key or a value are not repeated, nor compared: the longest value of a label has fewer.
 const LONGEST: usize = 64;
 
 /// Where a term that keeps the members apart is put, whatever else the template says.
@@ -76,13 +76,13 @@ impl Judgement<'_, '_> {
             return;
         }
         let problem = at.value().map_or(Problem::Required, |value| Problem::Invalid(value.clone()));
-        let mut finding = Finding::error(code, at.path(), problem, self.fill(says.reason, facts))
-            .about(subject)
-            .why(self.fill(says.why, facts))
-            .advise(self.fill(says.advice, facts))
-            .resting_on(self.quorum);
+        let mut finding = Finding::error(code, at.path(), problem, self.fill(says.reason, facts));
         finding.level = says.level.min(self.level);
         finding.measure = self.together - self.count();
+        subject.clone_into(&mut finding.subject);
+        finding.doubt = self.quorum.doubt();
+        finding.why = self.fill(says.why, facts);
+        finding.advice = self.fill(says.advice, facts);
         if says.own_term && !self.placement.set.selector.requirements().is_empty() {
             let term = object(&mut [("labelSelector", self.selector.clone()), ("topologyKey", NODE.into())]);
             finding.edits = vec![Edit::append(Path::fields(TERMS), term)];
@@ -120,12 +120,15 @@ impl Judgement<'_, '_> {
                     }
                 }
                 _ => {
-                    let fact = [facts, common].into_iter().flatten().find(|(name, _)| *name == part);
-                    debug_assert!(fact.is_some(), "no fact {part} for {text}");
-                    if let Some((_, fact)) = fact {
-                        // Writing to a String cannot fail.
-                        let _ = write!(filled, "{fact}");
+                    let mut known = false;
+                    for (name, fact) in common.iter().chain(facts) {
+                        if *name == part {
+                            known = true;
+                            // Writing to a String cannot fail.
+                            let _ = write!(filled, "{fact}");
+                        }
                     }
+                    debug_assert!(known, "no fact {part} for {text}");
                 }
             }
         }
@@ -147,18 +150,24 @@ impl Judgement<'_, '_> {
         }
     }
 
-    /// The labels of the members of which `requirements` speak.
-    pub(crate) fn labels_of(&self, requirements: &[&Requirement]) -> String {
+    /// The labels of the members that a person compares with `unmet` conditions: those of the same keys, else those that
+    /// the set itself selects by.
+    pub(crate) fn labels_beside(&self, unmet: &[&Requirement]) -> String {
+        let own: Vec<&Requirement> = self.placement.set.selector.requirements().iter().collect();
         let mut shown: Vec<String> = Vec::new();
-        for requirement in requirements {
-            if let Some(value) = self.placement.set.labels.get(&requirement.key) {
-                let label = join(&[&requirement.key, ": ", &cut(value)], "");
-                if shown.len() < SHOWN && shown.last() != Some(&label) {
-                    shown.push(label);
+        for requirements in [unmet, &own] {
+            if shown.is_empty() {
+                for requirement in requirements {
+                    if let Some(value) = self.placement.set.labels.get(&requirement.key) {
+                        let label = join(&[&requirement.key, ": ", &cut(value)], "");
+                        if shown.len() < SHOWN && shown.last() != Some(&label) {
+                            shown.push(label);
+                        }
+                    }
                 }
             }
         }
-        join(&shown, ", ")
+        if shown.is_empty() { "no such label".to_owned() } else { join(&shown, ", ") }
     }
 }
 
@@ -174,14 +183,12 @@ pub(crate) fn domain(key: &str) -> String {
 
 /// `requirements` as kubectl writes them: `app in (zk)`.
 pub(crate) fn conditions(requirements: &[&Requirement]) -> String {
-    let mut texts = Vec::new();
-    for requirement in requirements.iter().take(SHOWN) {
-        let mut values = Vec::new();
-        for value in requirement.values.iter().take(SHOWN) {
-            values.push(cut(value));
-        }
-        if requirement.values.len() > SHOWN {
-            values.push("...".to_owned());
+    let mut text = String::new();
+    for (position, requirement) in requirements.iter().enumerate() {
+        text += if position == 0 { "" } else { ", " };
+        if position == SHOWN {
+            text += "and more";
+            break;
         }
         let (before, between, after) = match requirement.operator {
             Operator::In => ("", " in (", ")"),
@@ -189,12 +196,20 @@ pub(crate) fn conditions(requirements: &[&Requirement]) -> String {
             Operator::Exists => ("", "", ""),
             Operator::DoesNotExist => ("!", "", ""),
         };
-        texts.push(join(&[before, &cut(&requirement.key), between, &join(&values, ", "), after], ""));
+        text += before;
+        text += &cut(&requirement.key);
+        text += between;
+        for (position, value) in requirement.values.iter().enumerate() {
+            text += if position == 0 { "" } else { ", " };
+            if position == SHOWN {
+                text += "...";
+                break;
+            }
+            text += &cut(value);
+        }
+        text += after;
     }
-    if requirements.len() > SHOWN {
-        texts.push("and more".to_owned());
-    }
-    if texts.is_empty() { "all pods".to_owned() } else { join(&texts, ", ") }
+    if text.is_empty() { "all pods".to_owned() } else { text }
 }
 
 /// `value` as YAML: in quotes where it would be read as something else than text.

@@ -7,6 +7,7 @@ use workload::texts::TextMap;
 use workload::{Malformed, Node};
 
 use crate::AntiAffinity;
+use crate::judgement::cut;
 use crate::sight::{Sight, is_per_member, marks};
 
 /// A pod with more terms, or more constraints, than this has those after it left out: no real one has, and a hostile
@@ -16,8 +17,6 @@ const MOST_TERMS: usize = 100;
 /// hostile one could make this slow.
 const MOST_NAMED: usize = 64;
 const MOST_CONDITIONS: usize = 100;
-/// No value of a selector is longer: what is cut off of a label makes no difference.
-const LONGEST_VALUE: usize = 64;
 
 /// Where terms and constraints stand in a pod, and what they are. Who comes first may first name members one by one.
 const LISTS: [(u16, &str); 4] = [
@@ -94,14 +93,15 @@ impl<'a> Placement<'a> {
     #[inline(never)]
     pub(crate) fn seen(&self, sights: &[&Sight<'_>]) -> (i64, i64) {
         let mut selectors = Vec::new();
-        // Every group gets a copy of the labels: only of those that somebody asks for.
+        // Every group gets a copy of the labels: only of those that somebody asks for. What is cut off of one that no
+        // selector can have as a value makes no difference.
         let mut labels = TextMap::default();
         for sight in sights {
             if !sight.too_long {
                 selectors.push(&sight.selector);
                 for requirement in sight.selector.requirements() {
                     if let Some(value) = self.set.labels.get(&requirement.key) {
-                        labels.insert(&requirement.key, value.chars().take(LONGEST_VALUE).collect());
+                        labels.insert(&requirement.key, cut(value));
                     }
                 }
             }
