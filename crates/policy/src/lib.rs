@@ -24,7 +24,8 @@ pub mod verdict;
 
 use std::cell::RefCell;
 
-use workload::{Malformed, Node};
+use serde_json::Value;
+use workload::{Malformed, Node, kind};
 
 pub use finding::{Finding, Level, ObjectRef, Problem};
 pub use lookup::{Cluster, Host, LookupError};
@@ -81,6 +82,40 @@ impl Target {
     /// Stateful sets whose count changes through the subresource, which the rule sees as the set with the new count.
     pub const STATEFUL_SET_SCALES: Self =
         Self { subresource: Some("scale"), operations: &[Operation::Update], ..Self::STATEFUL_SETS };
+    /// Containers that are added to a running pod, to look into it. The request holds the whole pod.
+    pub const EPHEMERAL_CONTAINERS: Self =
+        Self { subresource: Some("ephemeralcontainers"), operations: &[Operation::Update], ..Self::PODS };
+    /// What a running pod asks for, changed in place. The request holds the whole pod.
+    pub const RESIZES: Self = Self { subresource: Some("resize"), ..Self::EPHEMERAL_CONTAINERS };
+    const PODS: Self = Self::template("", "Pod", "pods");
+    /// Every built-in kind that describes pods: those of [`workload::kind::pod_place`].
+    pub const POD_TEMPLATES: [Self; 9] = [
+        Self::PODS,
+        Self::template("", "PodTemplate", "podtemplates"),
+        Self::template("", "ReplicationController", "replicationcontrollers"),
+        Self::template("apps", "DaemonSet", "daemonsets"),
+        Self::template("apps", "Deployment", "deployments"),
+        Self::template("apps", "ReplicaSet", "replicasets"),
+        Self::STATEFUL_SETS,
+        Self::template("batch", "CronJob", "cronjobs"),
+        Self::template("batch", "Job", "jobs"),
+    ];
+
+    const fn template(group: &'static str, kind: &'static str, resource: &'static str) -> Self {
+        Self { group, kind, resource, subresource: None, operations: &[Operation::Create, Operation::Update] }
+    }
+
+    /// [`Target::POD_TEMPLATES`], and one more.
+    pub const fn pod_templates_and(other: Self) -> [Self; 10] {
+        let mut all = [other; 10];
+        let mut index = 0;
+        // A constant can have no `for`.
+        while index < Self::POD_TEMPLATES.len() {
+            all[index] = Self::POD_TEMPLATES[index];
+            index += 1;
+        }
+        all
+    }
 }
 
 /// A policy: the settings are the type, the rule is [`Policy::judge`].
@@ -142,6 +177,14 @@ impl Review<'_> {
         self.request.target_kind()
     }
 
+    /// The spec of the pods that the judged object describes; absent where its kind describes none.
+    pub fn pod_spec(&self) -> Result<Node<'_>, Malformed> {
+        match kind::pod_place(self.group(), self.kind()) {
+            Some(place) => self.object.follow(place.spec),
+            None => Ok(Node::root(&Value::Null)),
+        }
+    }
+
     /// Whether the judged object is deleted by this request.
     pub fn is_delete(&self) -> bool {
         self.request.operation == Operation::Delete
@@ -191,4 +234,19 @@ macro_rules! export {
             $crate::guest::register::<$policy>();
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kinds_that_describe_pods_are_those_whose_pods_are_found() {
+        for target in Target::POD_TEMPLATES {
+            assert!(kind::pod_place(target.group, target.kind).is_some(), "{}", target.kind);
+            assert_eq!(target.resource, format!("{}s", target.kind.to_lowercase()));
+        }
+        let more = Target::pod_templates_and(Target::RESIZES);
+        assert_eq!((&more[..9], more[9]), (&Target::POD_TEMPLATES[..], Target::RESIZES));
+    }
 }

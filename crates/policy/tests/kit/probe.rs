@@ -139,8 +139,7 @@ impl Probe {
 
 /// Images without a fixed tag, and dangerous arguments, in every container.
 fn pods(review: &Review<'_>, findings: &mut Vec<Finding>) -> Result<(), Malformed> {
-    let Some(place) = kind::pod_place(review.group(), review.kind()) else { return Ok(()) };
-    for container in containers(&review.object.follow(place.spec)?)? {
+    for container in containers(&review.pod_spec()?)? {
         let image = container.node.get("image")?;
         if let Some(name) = container.image.strip_suffix(":latest") {
             findings.push(
