@@ -196,10 +196,12 @@ impl<'a> Ensemble<'a> {
         let all = namespace.sets();
         let mut budgets: Vec<Covering<'_>> = Vec::new();
         for budget in &namespace.budgets {
-            let (pods, undecided) = sets.iter().fold((0, 0), |(pods, undecided), set| {
+            let (mut pods, mut undecided) = (0, 0);
+            for set in &sets {
                 let (sure, open) = set.count(&budget.selector);
-                (pods + sure, undecided + open)
-            });
+                pods += sure;
+                undecided += open;
+            }
             if pods + undecided > 0 {
                 // By name, so that the same two budgets are told from whichever side is judged.
                 let later = budgets.iter().position(|other| other.budget.name > budget.name).unwrap_or(budgets.len());
@@ -208,17 +210,20 @@ impl<'a> Ensemble<'a> {
         }
         let selectors: Vec<_> = budgets.iter().map(|covering| &covering.budget.selector).collect();
         let (mut uncovered, mut overlap) = (0, None);
-        for group in sets.iter().flat_map(|set| set.groups(&selectors)) {
-            let covers = |answer: Answer| {
-                let matching = |covering: &&Covering<'_>| covering.budget.selector.matches(&group.labels) == answer;
-                budgets.iter().filter(matching).map(|covering| covering.budget).collect::<Vec<_>>()
-            };
-            let certain = covers(Answer::Yes);
-            if let ([first, second, ..], None) = (certain.as_slice(), overlap) {
-                overlap = Some((*first, *second));
-            }
-            if certain.is_empty() && covers(Answer::Unknown).is_empty() {
-                uncovered += group.count;
+        for set in &sets {
+            for group in set.groups(&selectors) {
+                let (mut first, mut is_open) = (None, false);
+                for Covering { budget, .. } in &budgets {
+                    match (budget.selector.matches(&group.labels), first) {
+                        (Answer::Yes, None) => first = Some(*budget),
+                        (Answer::Yes, Some(first)) => overlap = overlap.or(Some((first, *budget))),
+                        (Answer::Unknown, _) => is_open = true,
+                        (Answer::No, _) => {}
+                    }
+                }
+                if first.is_none() && !is_open {
+                    uncovered += group.count;
+                }
             }
         }
         let tolerance = quorum.tolerance(members);
@@ -257,6 +262,15 @@ impl<'a> Ensemble<'a> {
                 self.tolerance
             ),
             _ => format!("the members decide by majority, so that {} of {members} must be up", majority(members)),
+        }
+    }
+
+    /// `finding` at this level, with why it matters to members that vote; of others, it is a warning.
+    fn weigh(&self, finding: Finding, level: Level) -> Finding {
+        if self.votes() {
+            finding.level(level).why(self.why()).resting_on(&self.quorum)
+        } else {
+            finding.level(Level::Warning)
         }
     }
 
@@ -374,13 +388,8 @@ impl DisruptionBudget {
             )
             .about(name.as_str())
             .measure(ensemble.uncovered)
-            .level(if ensemble.votes() { self.on_delete.level() } else { Level::Warning })
             .advise("if the set stays, create the budget that replaces this one first");
-            findings.push(if ensemble.votes() {
-                finding.why(ensemble.why()).resting_on(&ensemble.quorum)
-            } else {
-                finding
-            });
+            findings.push(ensemble.weigh(finding, self.on_delete.level()));
         }
         findings
     }
@@ -425,11 +434,7 @@ impl DisruptionBudget {
         };
         // A dry run stores nothing, so that what belongs together cannot be there yet.
         let severity = if review.request.dry_run { Severity::Warn } else { self.missing };
-        Some(if ensemble.votes() {
-            finding.level(severity.level()).why(ensemble.why()).resting_on(&ensemble.quorum)
-        } else {
-            finding.level(Level::Warning)
-        })
+        Some(ensemble.weigh(finding, severity.level()))
     }
 }
 
@@ -457,7 +462,10 @@ fn selects_nothing(budget: &Budget, member: &Member) -> String {
     if budget.selector.is_nothing() {
         return format!("is absent and so selects nothing, not the pods of StatefulSet {name}");
     }
-    let labels: Vec<String> = member.set.labels.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+    let mut labels = Vec::new();
+    for (key, value) in &member.set.labels {
+        labels.push(join(&[key, ": ", value], ""));
+    }
     let labels = if labels.is_empty() { "no labels".to_owned() } else { join(&labels, ", ") };
     format!("selects none of the pods of StatefulSet {name}, which have {labels}")
 }
@@ -632,11 +640,7 @@ fn too_many(namespace: &Namespace, ensemble: &Ensemble<'_>) -> Option<Finding> {
     .about(format!("{}/{}", budget.name, ensemble.member.set.name))
     .at(namespace.reference(budget))
     .measure(disruptions - allowed);
-    Some(if ensemble.votes() {
-        finding.why(ensemble.why()).resting_on(&ensemble.quorum)
-    } else {
-        finding.level(Level::Warning).why("a budget that lets all pods go at once holds nothing back")
-    })
+    Some(ensemble.weigh(finding.why("a budget that lets all pods go at once holds nothing back"), Level::Error))
 }
 
 /// A rolling update ignores budgets, and may itself take more members at once than the ensemble can miss.
