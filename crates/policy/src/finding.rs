@@ -347,6 +347,10 @@ fn join(parts: &[&str]) -> String {
 /// `text` without line breaks and other control characters: names and values come from users, and a finding is one
 /// line of a message, a log, a terminal.
 pub fn one_line(text: &str) -> String {
+    // The control characters beyond ASCII begin with this byte. Nearly all texts have none.
+    if !text.bytes().any(|byte| byte.is_ascii_control() || byte == 0xC2) {
+        return text.to_owned();
+    }
     let mut line = String::with_capacity(text.len());
     for character in text.chars() {
         line.push(if character.is_control() { ' ' } else { character });
@@ -400,6 +404,12 @@ mod tests {
         };
         let finding = even().at(Some(budget));
         assert!(finding.message().starts_with("PodDisruptionBudget zk -pdb: spec.replicas: "), "and on one line");
+    }
+
+    #[test]
+    fn one_line_has_no_control_character_of_any_kind() {
+        assert_eq!(one_line("a\nb\u{7f}c\u{85}dé"), "a b c dé");
+        assert_eq!(one_line("Ünï\u{ad}cødé ok"), "Ünï\u{ad}cødé ok");
     }
 
     #[test]

@@ -72,19 +72,9 @@ struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
-    }
-
     /// The next byte that is no blank.
     fn next(&mut self) -> Option<u8> {
-        loop {
-            let byte = self.peek()?;
-            self.at += 1;
-            if !is_blank(byte) {
-                return Some(byte);
-            }
-        }
+        self.pass(|byte| !is_blank(byte))
     }
 
     /// The whole text as an object: its keys, in their quotes, and values.
@@ -113,46 +103,52 @@ impl<'a> Scanner<'a> {
         if self.next().is_none() { Some(()) } else { None }
     }
 
+    /// Passes over all that is none of `stops`, and over the one that it stops at.
+    fn pass(&mut self, stops: impl Fn(u8) -> bool) -> Option<u8> {
+        for byte in self.text.as_bytes().get(self.at..)? {
+            self.at += 1;
+            if stops(*byte) {
+                return Some(*byte);
+            }
+        }
+        None
+    }
+
     /// The string whose opening quote has just been passed, with its quotes.
     fn string(&mut self) -> Option<&'a str> {
         let start = self.at.checked_sub(1)?;
-        loop {
-            let byte = self.peek()?;
+        while self.pass(|byte| matches!(byte, b'"' | b'\\'))? != b'"' {
             self.at += 1;
-            match byte {
-                b'"' => return self.text.get(start..self.at),
-                b'\\' => self.at += 1,
-                _ => {}
-            }
         }
+        self.text.get(start..self.at)
     }
 
     /// The next value, however deep it is.
     fn value(&mut self) -> Option<&'a str> {
-        let first = self.next()?;
+        let mut byte = self.next()?;
         let start = self.at.checked_sub(1)?;
+        if matches!(byte, b',' | b':' | b'}' | b']') {
+            return None;
+        }
+        if !matches!(byte, b'"' | b'{' | b'[') {
+            // A number, `true` and the like end before what follows them.
+            self.pass(|byte| is_blank(byte) || matches!(byte, b',' | b'}' | b']'))?;
+            self.at -= 1;
+            return self.text.get(start..self.at);
+        }
         let mut depth = 0_usize;
-        let mut byte = first;
         loop {
             match byte {
                 b'"' => {
                     self.string()?;
                 }
                 b'{' | b'[' => depth += 1,
-                b'}' | b']' => depth = depth.checked_sub(1)?,
-                b',' | b':' if depth == 0 => return None,
-                _ => {}
+                _ => depth = depth.checked_sub(1)?,
             }
-            // A number, `true` and the like end before what follows them.
-            let ends = match first {
-                b'"' | b'{' | b'[' => depth == 0,
-                _ => self.peek().is_none_or(|next| is_blank(next) || matches!(next, b',' | b'}' | b']')),
-            };
-            if ends {
+            if depth == 0 {
                 return self.text.get(start..self.at);
             }
-            byte = self.peek()?;
-            self.at += 1;
+            byte = self.pass(|byte| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']'))?;
         }
     }
 }
