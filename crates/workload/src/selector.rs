@@ -48,13 +48,14 @@ enum Known {
 pub struct Labels(Vec<(String, Known)>);
 
 impl Labels {
-    /// Labels that are all known.
+    /// Labels that are all known, each with a key of its own.
     pub fn new<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut known = Self::default();
+        // The keys differ, as those of an object do: to look for each among those before it would take long for very many.
+        let mut known = Vec::new();
         for (key, value) in labels {
-            known.set(key, value);
+            known.push((key.to_owned(), Known::Value(value.to_owned())));
         }
-        known
+        Self(known)
     }
 
     /// The label `key` has `value`.

@@ -3,7 +3,7 @@
 use workload::container::containers;
 use workload::member::Set;
 use workload::selector::{Answer, Selector};
-use workload::texts::TextMap;
+use workload::texts::Texts;
 use workload::{Malformed, Node};
 
 use crate::AntiAffinity;
@@ -92,20 +92,25 @@ impl<'a> Placement<'a> {
     /// How many members one of `sights` certainly sees, and how many more one of them may see.
     #[inline(never)]
     pub(crate) fn seen(&self, sights: &[&Sight<'_>]) -> (i64, i64) {
-        let mut selectors = Vec::new();
-        // Every group gets a copy of the labels: only of those that somebody asks for. What is cut off of one that no
-        // selector can have as a value makes no difference.
-        let mut labels = TextMap::default();
+        let (mut selectors, mut keys) = (Vec::new(), Vec::new());
         for sight in sights {
             if !sight.too_long {
                 selectors.push(&sight.selector);
                 for requirement in sight.selector.requirements() {
-                    if let Some(value) = self.set.labels.get(&requirement.key) {
-                        labels.insert(&requirement.key, cut(value));
-                    }
+                    keys.push(requirement.key.clone());
                 }
             }
         }
+        // Every group gets a copy of the labels: only of those that somebody asks for. What is cut off of one that no
+        // selector can have as a value makes no difference.
+        let keys = Texts::new(keys);
+        let mut labels = Vec::new();
+        for (key, value) in &self.set.labels {
+            if keys.contains(key) {
+                labels.push((key.clone(), cut(value)));
+            }
+        }
+        let labels = labels.into_iter().collect();
         let set = Set { labels, name: self.set.name.clone(), selector: Selector::nothing(), ..self.set };
         let (mut sure, mut open) = (0, 0);
         for group in set.groups(&selectors) {
