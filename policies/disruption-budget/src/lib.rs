@@ -327,7 +327,7 @@ impl DisruptionBudget {
             }
             // What another object gets wrong is told where that one is judged.
             let Ok(ensemble) = Ensemble::new(review, &namespace, member) else { continue };
-            if ensemble.budgets.is_empty() && looks_meant_for(budget, member) {
+            if ensemble.budgets.is_empty() {
                 findings.extend(self.missing(review, &namespace, &ensemble));
             }
             if ensemble.budgets.iter().any(|covering| covering.budget.is_judged) {
