@@ -85,11 +85,9 @@ impl Judgement<'_, '_> {
         Ok(true)
     }
 
-    /// What is wrong with a hard constraint that sees all members, and yet lets two share a domain.
+    /// What is wrong with a hard constraint that sees all members, and yet lets two share a domain. Any other term or
+    /// constraint that is asked for and sees all of them keeps them apart.
     fn too_loose(&mut self, spread: &Sight<'_>) -> Result<(), Malformed> {
-        if spread.marks & marks::HARD == 0 {
-            return Ok(());
-        }
         let mut says = if spread.key == NODE { says::MAY_SHARE_NODE } else { says::MAY_SHARE };
         let field = if !self.placement.is_counted_alone(spread) {
             says = says::COUNTS_OTHERS;
