@@ -127,7 +127,6 @@ pub(crate) const COUNTS_OTHERS: Says = Says {
 pub(crate) const MAY_SHARE: Says = Says {
     codes: ["spread-may-share"; 2],
     reason: "lets up to $most$ of the $count$ members share a $domain$",
-    advice: ADD_AFFINITY,
     ..NOTHING
 };
 pub(crate) const MAY_SHARE_NODE: Says = Says { advice: "set minDomains: $count$ and maxSkew: 1", ..MAY_SHARE };
