@@ -25,9 +25,10 @@ mod reviews;
 mod run;
 mod world;
 
+use std::env;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use case::{Case, CaseError, Expect, Header, Scale};
 pub use run::Outcome;
@@ -36,9 +37,10 @@ pub use world::World;
 /// The bytes that a policy answers to a payload, with the host that answers its look-ups.
 pub type Judge<'a> = &'a dyn Fn(&[u8], &World) -> Result<Vec<u8>, String>;
 
-/// The root of the workspace.
+/// The root of the workspace: of the one whose tests run. A copy of it may share with it what was built, this crate too.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    let tested = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    tested.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).join("../..")
 }
 
 /// Runs every case of the policy natively, and compares what it judges with what its `metadata.yml` asks for.
