@@ -22,9 +22,19 @@ pub(crate) fn differences<P: Policy>() -> String {
     }
 }
 
+/// Whether the policy's `metadata.yml` says that it mutates.
+pub(crate) fn mutates(policy: &str) -> Result<bool, String> {
+    let path = format!("policies/{policy}/metadata.yml");
+    let text = fs::read(root().join(&path)).map_err(|error| format!("{path}: {error}"))?;
+    Ok(document(&path, &text)["mutating"].as_bool().unwrap_or(false))
+}
+
+fn document(path: &str, text: &[u8]) -> Value {
+    manifest::parse(path, text).documents.into_iter().next().map(|document| document.value).unwrap_or_default()
+}
+
 fn compare<P: Policy>(path: &str, text: &[u8]) -> String {
-    let parsed = manifest::parse(path, text);
-    let metadata = parsed.documents.into_iter().next().map(|document| document.value).unwrap_or_default();
+    let metadata = document(path, text);
     let (asked, judged) = (asked(&metadata), judged(P::TARGETS));
     let mut differences = String::new();
     // Writing to a String cannot fail.

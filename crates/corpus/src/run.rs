@@ -14,7 +14,7 @@ use crate::case::{Case, Expect};
 use crate::{Judge, World, root};
 
 /// What a policy answered.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub struct Outcome {
     /// Whether the object is accepted.
     pub accepted: bool,
@@ -43,8 +43,8 @@ impl Outcome {
     }
 }
 
-/// Runs one case; the error lists everything that is not as the case says.
-pub(crate) fn run(case: &Case, judge: Judge<'_>) -> Result<(), String> {
+/// The cluster of a case, and the request that it asks.
+pub(crate) fn prepare(case: &Case) -> Result<(World, Value), String> {
     let grants =
         if case.header.lookups { Grants::cluster_wide(context_aware(&case.policy)?) } else { Grants::default() };
     let mut objects = case.others.clone();
@@ -56,6 +56,12 @@ pub(crate) fn run(case: &Case, judge: Judge<'_>) -> Result<(), String> {
         return Err(format!("  document {}: {}\n", refused.position + 3, refused.error));
     }
     let payload = payload(case, &world)?;
+    Ok((world, payload))
+}
+
+/// Runs one case; the error lists everything that is not as the case says.
+pub(crate) fn run(case: &Case, judge: Judge<'_>) -> Result<(), String> {
+    let (world, payload) = prepare(case)?;
     let ask = |request: &Value| -> Result<Outcome, String> {
         let payload =
             json!({ "request": request, "settings": case.header.settings.clone().unwrap_or_else(|| json!({})) });
