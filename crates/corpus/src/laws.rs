@@ -6,11 +6,13 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use cluster::{Grants, Requests};
 use serde_json::{Map, Value, json};
 
 use crate::case::{Case, Expect};
+use crate::objects::Types;
 use crate::run::{self, Outcome};
-use crate::{Judge, World};
+use crate::{Judge, World, metadata};
 
 /// The field that no type of Kubernetes has, and no policy knows.
 const PLANTED: &str = "quorateNobodyKnowsThis";
@@ -60,6 +62,54 @@ pub(crate) fn broken(case: &Case, judge: Judge<'_>, world: &World, request: &Val
     }
     laws.mistakes();
     (laws.failures, laws.mutated)
+}
+
+/// How many objects of each kind are made.
+const MADE: u64 = 150;
+
+/// Every law that generated objects break of the kinds that the policy's rules name, with the settings `settings` in turn: every request has
+/// an answer in the form of one, and mutation keeps its laws.
+pub(crate) fn broken_by_generated(
+    policy: &str,
+    judge: Judge<'_>,
+    mutates: bool,
+    settings: &[Map<String, Value>],
+) -> Result<String, String> {
+    let types = Types::read().map_err(|error| error.to_string())?;
+    let world = World::new([], Grants::cluster_wide(run::context_aware(policy)?));
+    let requests = Requests::new(world.cluster().resources());
+    let (mut failures, mut changed, mut judged) = (String::new(), 0, 0);
+    for (api_version, kind) in types.kinds().filter(|(api_version, kind)| metadata::names(policy, api_version, kind)) {
+        for (seed, settings) in (0..MADE).zip(settings.iter().cycle()) {
+            let mut object = types.object(api_version, kind, seed);
+            if seed % 2 == 1 {
+                plant(&mut object, seed % 4 == 1, &mut 0);
+            }
+            let request = requests.create(&object).map_err(|error| format!("{kind} {seed}: {error}"))?;
+            let request = serde_json::to_value(&request).map_err(|error| error.to_string())?;
+            let mut laws = Laws {
+                policy,
+                judge,
+                world: &world,
+                request: Value::Null,
+                settings: settings.clone(),
+                failures: String::new(),
+                mutated: 0,
+            };
+            judged += usize::from(!laws.ask(&request, &[]).findings().is_empty());
+            if mutates && laws.mutates_rightly(&request) {
+                changed += 1;
+            }
+            if !laws.failures.is_empty() {
+                // Writing to a String cannot fail.
+                let _ = writeln!(failures, "\ngenerated {kind} {seed} with {settings:?}\n{}\n{object}", laws.failures);
+            }
+        }
+    }
+    if judged == 0 || (mutates && changed == 0) {
+        let _ = writeln!(failures, "\nof the generated objects {judged} have findings, {changed} are mutated");
+    }
+    Ok(failures)
 }
 
 impl Laws<'_> {
@@ -312,8 +362,6 @@ fn is_within(place: &str, outer: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use cluster::Grants;
-
     use super::*;
 
     /// What is told of a policy that answers so, on a stateful set of four.

@@ -25,6 +25,7 @@
 mod case;
 mod laws;
 mod metadata;
+mod objects;
 mod reviews;
 mod run;
 mod world;
@@ -33,6 +34,8 @@ use std::env;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
+
+use serde_json::{Map, Value};
 
 pub use case::{Case, CaseError, Expect, Header, Scale};
 pub use run::Outcome;
@@ -87,6 +90,15 @@ pub fn check_with(policy: &str, judge: Judge<'_>) {
     }
     if mutates && planted == 0 {
         failures.push_str("\nno case is mutated with a field that nobody knows, so that its survival is not tried\n");
+    }
+    // Those with which some case is mutated, and the defaults.
+    let mut settings = vec![Map::new()];
+    for case in cases.iter().filter(|case| case.header.mutated.is_some()) {
+        settings.extend(case.header.settings.as_ref().and_then(Value::as_object).cloned());
+    }
+    match laws::broken_by_generated(policy, judge, mutates, &settings) {
+        Ok(broken) => failures.push_str(&broken),
+        Err(error) => fail(&error),
     }
     match reviews::failures(policy, judge) {
         Ok(more) => failures.push_str(&more),

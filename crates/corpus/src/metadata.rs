@@ -29,6 +29,16 @@ pub(crate) fn mutates(policy: &str) -> Result<bool, String> {
     Ok(document(&path, &text)["mutating"].as_bool().unwrap_or(false))
 }
 
+/// Whether the rules of the policy's `metadata.yml` name the kind.
+pub(crate) fn names(policy: &str, api_version: &str, kind: &str) -> bool {
+    let path = format!("policies/{policy}/metadata.yml");
+    let Ok(text) = fs::read(root().join(&path)) else { return false };
+    let (group, _) = api_version.split_once('/').unwrap_or(("", api_version));
+    let resources = Resources::built_in();
+    let Some(resource) = resources.served(api_version, kind) else { return false };
+    asked(&document(&path, &text)).iter().any(|(own_group, own, _)| own_group == group && *own == resource.plural)
+}
+
 fn document(path: &str, text: &[u8]) -> Value {
     manifest::parse(path, text).documents.into_iter().next().map(|document| document.value).unwrap_or_default()
 }

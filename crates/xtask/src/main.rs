@@ -8,6 +8,7 @@ mod bench_data;
 mod e2e;
 mod generate;
 mod new;
+mod openapi;
 mod workspace;
 
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ enum Command {
     Generate(generate::Args),
     /// Write a new policy with its first cases
     New(new::Args),
+    /// Reduce what an API server says of its types to what objects are generated from
+    Openapi(openapi::Args),
 }
 
 /// 0: done. 1: the chore failed, the reasons are on standard error. 2: the command line is wrong (from clap).
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::E2e(args) => e2e::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::New(args) => new::run(&args),
+        Command::Openapi(args) => openapi::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
