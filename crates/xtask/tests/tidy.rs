@@ -16,7 +16,7 @@ use serde_json::Value;
 const FEWEST_CASES: usize = 25;
 
 /// Folders of `test-data` that are not the cases of a policy.
-const OTHER_DATA: [&str; 2] = ["admission-reviews", "ensembles"];
+const OTHER_DATA: [&str; 3] = ["admission-reviews", "ensembles", "openapi"];
 
 /// What may be linked, as SPDX names it: nothing that asks more of a distributor than a notice.
 const LICENCES: [&str; 11] = [
