@@ -130,11 +130,28 @@ impl Laws<'_> {
         match answer {
             Ok(outcome) => {
                 run::check_form(&outcome, &mut self.failures);
+                self.names_containers(request, &outcome);
                 outcome
             }
             Err(error) => {
                 self.fail("every request has an answer", &error);
                 Outcome::default()
+            }
+        }
+    }
+
+    /// A place such as `spec.containers[1]` tells nobody which container that is.
+    fn names_containers(&mut self, request: &Value, outcome: &Outcome) {
+        for finding in outcome.findings().iter().filter(|finding| finding.get("object").is_none()) {
+            let place = finding["path"].as_str().unwrap_or_default();
+            let name = container_at(place).and_then(|container| {
+                request["object"].pointer(&format!("{container}/name")).and_then(Value::as_str).map(str::to_owned)
+            });
+            let message = finding["message"].as_str().unwrap_or_default();
+            // What is wrong with the type of a field is told by its place, as the API server tells it.
+            let is_told = finding["code"] == "malformed" || name.is_none_or(|name| message.contains(&name));
+            if !is_told {
+                self.fail("a finding in a container names it", &message);
             }
         }
     }
@@ -281,6 +298,15 @@ impl Laws<'_> {
         }
         true
     }
+}
+
+/// The pointer to the container in which the pointer `place` ends, if it does.
+fn container_at(place: &str) -> Option<&str> {
+    let list = ["/initContainers/", "/containers/", "/ephemeralContainers/"];
+    let (start, list) = list.iter().find_map(|list| Some((place.find(list)?, list.len())))?;
+    let rest = place.get(start + list..)?;
+    let index = rest.split('/').next().filter(|index| index.bytes().all(|byte| byte.is_ascii_digit()))?;
+    place.get(..start + list + index.len())
 }
 
 fn told(outcome: &Outcome) -> &[String] {
@@ -447,6 +473,18 @@ mod tests {
         let (silent, _) = told_of(&|_, _| json!({ "accepted": true }));
         for law in ["an UPDATE is judged", "owned objects are judged", "an object exempts itself only where"] {
             assert!(silent.contains(&format!("law broken: {law}")), "{law}\n{silent}");
+        }
+    }
+
+    #[test]
+    fn a_container_is_found_in_a_place() {
+        assert_eq!(
+            container_at("/spec/template/spec/initContainers/12/image"),
+            Some("/spec/template/spec/initContainers/12")
+        );
+        assert_eq!(container_at("/spec/containers/0"), Some("/spec/containers/0"));
+        for place in ["", "/spec/containers", "/metadata/annotations/a~1containers~10", "/spec/containers/-"] {
+            assert_eq!(container_at(place), None, "{place}");
         }
     }
 
