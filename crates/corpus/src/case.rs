@@ -61,7 +61,7 @@ pub struct Header {
     /// Every finding: level, code, place; with the object before the place where it is another one.
     #[serde(default)]
     pub findings: Vec<String>,
-    /// Texts that the message, the warnings or the notes must hold.
+    /// Texts that the message, the warnings, the notes, or the why or advice of a finding must hold.
     #[serde(default)]
     pub says: Vec<String>,
     /// The settings.

@@ -146,20 +146,12 @@ fn compare(case: &Case, request: &Value, outcome: &Outcome, failures: &mut Strin
     if found != wanted && !bless(case, &found) {
         let _ = writeln!(failures, "  findings: {found:#?}\n  expected: {wanted:#?}");
     }
-    let said = format!(
-        "{}\n{}\n{}",
-        outcome.message.as_deref().unwrap_or_default(),
-        outcome.warnings.clone().unwrap_or_default().join("\n"),
-        outcome
-            .annotation("notes")
-            .as_array()
-            .cloned()
-            .unwrap_or_default()
-            .iter()
-            .filter_map(Value::as_str)
-            .collect::<Vec<_>>()
-            .join("\n"),
-    );
+    let notes = outcome.annotation("notes").as_array().cloned().unwrap_or_default();
+    let findings = outcome.findings();
+    // A warning leaves the why out where it would get too long, and the checker shows it all the same.
+    let reasons = findings.iter().flat_map(|finding| [&finding["why"], &finding["advice"]]);
+    let told = outcome.message.iter().chain(outcome.warnings.iter().flatten()).map(String::as_str);
+    let said = told.chain(notes.iter().chain(reasons).filter_map(Value::as_str)).collect::<Vec<_>>().join("\n");
     for text in header.says.iter().filter(|text| !said.contains(text.as_str())) {
         let _ = writeln!(failures, "  does not say {text:?}, but:\n{said}");
     }
@@ -329,6 +321,19 @@ mod tests {
         let seven = json!({ "op": "replace", "path": "/spec/replicas", "value": 7 });
         assert!(run("patches", json!({ "even-members": [seven] })).is_err(), "another value");
         assert!(run("patches", json!({ "even-members": [set, set] })).is_err(), "one operation more");
+    }
+
+    #[test]
+    fn what_a_case_says_may_be_the_why_of_a_finding_whose_warning_leaves_it_out() {
+        let message = "spec.replicas: Invalid value: 4: must be odd";
+        let finding = json!({ "level": "warning", "code": "even-members", "path": "/spec/replicas",
+            "message": message, "why": "3 of 4 must be up" });
+        let annotations = json!({ "findings": json!([finding]).to_string() });
+        let answer = json!({ "accepted": true, "warnings": [message], "audit_annotations": annotations });
+        let findings = ["warning even-members /spec/replicas"];
+        let run = |text: &str| outcome(json!({ "expect": "accept", "findings": findings, "says": [text] }), &answer);
+        assert_eq!((run("must be odd"), run("3 of 4 must be up")), (Ok(()), Ok(())));
+        assert!(run("even-members").unwrap_err().contains("does not say"), "a code is nothing that is said");
     }
 
     #[test]
