@@ -65,7 +65,7 @@ pub(crate) fn broken(case: &Case, judge: Judge<'_>, world: &World, request: &Val
 }
 
 /// How many objects of each kind are made.
-const MADE: u64 = 150;
+const MADE: u64 = 60;
 
 /// Every law that generated objects break of the kinds that the policy's rules name, with the settings `settings` in turn: every request has
 /// an answer in the form of one, and mutation keeps its laws.
