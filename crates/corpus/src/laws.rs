@@ -182,6 +182,16 @@ impl Laws<'_> {
         let labels = json!({ "labels": { "matchLabels": { "quorate.dev/law": "yes" } } });
         self.expect_silence("the administrator exempts by label", &labelled, &[("exempt", labels)]);
 
+        for key in ["containers", "images"] {
+            let outcome = self.ask(&request, &[("exempt", json!({ key: ["*"] }))]);
+            let is_left = |finding: &Value| {
+                finding["code"] != "malformed" && container_at(finding["path"].as_str().unwrap_or_default()).is_some()
+            };
+            if outcome.findings().iter().any(is_left) {
+                self.fail("nothing is found in a container that is exempt", &outcome);
+            }
+        }
+
         let warned = self.ask(&request, &[("action", json!("warn"))]);
         if !warned.accepted || warned.message.is_some() || codes(&warned) != codes(&plain) {
             self.fail("action: warn tells the same and accepts", &warned);
