@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use cluster::{Grants, Requests};
+use policy::finding::one_line;
 use serde_json::{Map, Value, json};
 
 use crate::case::{Case, Expect};
@@ -149,7 +150,7 @@ impl Laws<'_> {
             });
             let message = finding["message"].as_str().unwrap_or_default();
             // What is wrong with the type of a field is told by its place, as the API server tells it.
-            let is_told = finding["code"] == "malformed" || name.is_none_or(|name| message.contains(&name));
+            let is_told = finding["code"] == "malformed" || name.is_none_or(|name| message.contains(&one_line(&name)));
             if !is_told {
                 self.fail("a finding in a container names it", &message);
             }

@@ -33,7 +33,7 @@ const TEXTS: [&str; 16] = [
     "linux",
     "Always",
     "/healthz",
-    "é \u{7} ${X}",
+    "é\u{7}${X}",
 ];
 const IMAGES: [&str; 6] =
     ["zookeeper:3.9", "quay.io/coreos/etcd:v3.5.0", "minio/minio", "redis", "busybox:latest", "x"];
@@ -124,7 +124,15 @@ impl Maker<'_> {
         }
         if let Some(of) = form.get("list") {
             let length = self.random.usize(..=2);
-            return (0..length).map(|_| self.value(of, name, depth + 1)).collect();
+            let mut items: Vec<Value> = (0..length).map(|_| self.value(of, name, depth + 1)).collect();
+            // Kubernetes refuses two containers of one name, and one without; of a policy they would be one.
+            if matches!(name, "initContainers" | "containers" | "ephemeralContainers") {
+                for (index, item) in items.iter_mut().enumerate().filter(|(_, item)| item.is_object()) {
+                    let own = item["name"].as_str().unwrap_or_default();
+                    item["name"] = format!("{own}{name}{index}").into();
+                }
+            }
+            return Value::Array(items);
         }
         if let Some(of) = form.get("map") {
             let length = self.random.usize(..=2);
