@@ -25,6 +25,7 @@ pub mod verdict;
 use std::cell::RefCell;
 
 use serde_json::Value;
+use workload::container::Container;
 use workload::{Malformed, Node, kind};
 
 pub use finding::{Finding, Level, ObjectRef, Problem};
@@ -183,6 +184,12 @@ impl Review<'_> {
             Some(place) => self.object.follow(place.spec),
             None => Ok(Node::root(&Value::Null)),
         }
+    }
+
+    /// Whether the administrator exempts the container. A finding about one container says which, and is dropped; one
+    /// about several must leave those out of which this is true.
+    pub fn is_exempt(&self, container: &Container<'_>) -> bool {
+        scope::is_exempt_container(container.name, container.image, self.shared)
     }
 
     /// Whether the judged object is deleted by this request.

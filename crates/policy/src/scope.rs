@@ -146,10 +146,14 @@ pub(crate) fn without_exempt_containers(mut findings: Vec<Finding>, shared: &Sha
     let Exempt { containers, images, .. } = &shared.exempt;
     if !(containers.is_empty() && images.is_empty()) {
         findings.retain(|finding| {
-            !finding.container.as_ref().is_some_and(|container| {
-                any_matches(containers, &container.name) || any_matches(images, &container.image)
-            })
+            let container = finding.container.as_ref();
+            !container.is_some_and(|container| is_exempt_container(&container.name, &container.image, shared))
         });
     }
     findings
+}
+
+/// Whether the administrator exempts containers of this name, or with this image.
+pub(crate) fn is_exempt_container(name: &str, image: &str, shared: &Shared) -> bool {
+    any_matches(&shared.exempt.containers, name) || any_matches(&shared.exempt.images, image)
 }
