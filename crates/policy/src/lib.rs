@@ -106,6 +106,9 @@ impl Target {
         Self { group, kind, resource, subresource: None, operations: &[Operation::Create, Operation::Update] }
     }
 
+    /// Those of [`Target::POD_TEMPLATES`] whose pods may run on, without end: all but the last two, whose pods end.
+    pub const LASTING_PODS: &'static [Self] = Self::POD_TEMPLATES.split_at(7).0;
+
     /// [`Target::POD_TEMPLATES`], and one more.
     pub const fn pod_templates_and(other: Self) -> [Self; 10] {
         let mut all = [other; 10];
@@ -253,6 +256,8 @@ mod tests {
             assert!(kind::pod_place(target.group, target.kind).is_some(), "{}", target.kind);
             assert_eq!(target.resource, format!("{}s", target.kind.to_lowercase()));
         }
+        let ending: Vec<_> = Target::POD_TEMPLATES.iter().filter(|kind| !Target::LASTING_PODS.contains(kind)).collect();
+        assert!(ending.iter().all(|target| target.group == "batch") && ending.len() == 2, "{ending:?}");
         let more = Target::pod_templates_and(Target::RESIZES);
         assert_eq!((&more[..9], more[9]), (&Target::POD_TEMPLATES[..], Target::RESIZES));
     }

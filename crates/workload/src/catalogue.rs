@@ -113,7 +113,7 @@ pub struct ProbeFact {
 pub struct Liveness {
     /// Whether there should be one.
     pub advised: bool,
-    /// The reason, or the right probe, in a sentence.
+    /// The reason, or the right probe, as a part of a message: without capital and full stop.
     pub note: &'static str,
     /// Where it stands.
     pub source: SourceId,

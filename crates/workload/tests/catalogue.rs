@@ -323,6 +323,9 @@ fn probes_that_ask_the_quorum_are_told_from_those_that_do_not() {
     assert_eq!(http("etcd", "/livez"), Some(Asks::Member));
     assert_eq!(http("etcd", "/health"), Some(Asks::Quorum));
     assert_eq!(http("etcd", "/health?serializable=true"), Some(Asks::Member));
+    // What kubeadm wrote from 1.25 to 1.30.
+    assert_eq!(http("etcd", "/health?exclude=NOSPACE&serializable=true"), Some(Asks::Member));
+    assert_eq!(http("etcd", "/health?exclude=NOSPACE&serializable=false"), Some(Asks::Quorum));
     assert_eq!(http("etcd", "/readyz"), Some(Asks::Quorum));
     assert_eq!(http("cockroachdb", "/health"), Some(Asks::Member));
     assert_eq!(http("cockroachdb", "/health?ready=1"), Some(Asks::Quorum));

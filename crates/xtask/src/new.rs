@@ -72,9 +72,6 @@ fn check_name(name: &str, workspace: &Workspace) -> Result<()> {
     if name.len() > LONGEST_NAME {
         bail!("`{name}` is too long: {} characters, at most {LONGEST_NAME}", name.len());
     }
-    if !name.contains('-') {
-        bail!("`{name}` is one word: two or more say what the policy asks for, such as `odd-replicas`");
-    }
     if name.ends_with("-policy") {
         bail!("`{name}`: leave out `-policy`, everything in policies/ is one");
     }

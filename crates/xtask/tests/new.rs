@@ -93,7 +93,6 @@ fn a_bad_name_is_refused_with_the_reason() {
         ("odd--members", "lower-case words joined by dashes"),
         ("../odd-members", "lower-case words joined by dashes"),
         ("3-members", "lower-case words joined by dashes"),
-        ("members", "one word"),
         (&long, "too long: 49 characters, at most 40"),
         ("odd-members-policy", "leave out `-policy`"),
         ("odd-replicas", "there is policies/odd-replicas"),
