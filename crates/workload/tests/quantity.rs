@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails; clippy sees only the test functions themselves")]
 
-use workload::quantity::{Quantity, QuantityError};
+use serde_json::json;
+use workload::Node;
+use workload::quantity::{Quantity, QuantityError, ResourceList};
 
 /// Written by a Go program that asked `k8s.io/apimachinery` v0.36.3; its first lines say what the fields are.
 const TABLE: &str = include_str!("data/quantities.tsv");
@@ -17,6 +19,9 @@ fn rows(kind: &str) -> Vec<Vec<&'static str>> {
     assert!(rows.len() >= 900, "the table holds only {} rows of {kind}", rows.len());
     rows
 }
+
+/// What a real API server said of 1,000 pairs of a request and a limit; its first lines say how.
+const PAIRS: &str = include_str!("data/quantity-pairs.tsv");
 
 fn number(text: &str) -> Option<i64> {
     (text != "-").then(|| text.parse().unwrap())
@@ -75,5 +80,48 @@ fn a_sum_and_what_was_added_give_back_the_other() {
         let sum = a.checked_add(&b).unwrap();
         assert_eq!(Quantity::parse(&sum.to_string()).unwrap(), sum, "{} + {}", row[1], row[2]);
         assert_eq!(sum.checked_add(&minus(&b)).unwrap(), a, "{} + {}", row[1], row[2]);
+    }
+}
+
+#[test]
+fn the_api_server_accepts_the_same_pairs_of_request_and_limit() {
+    let rows: Vec<Vec<&str>> =
+        PAIRS.lines().filter(|line| !line.starts_with('#')).map(|line| line.split('\t').collect()).collect();
+    assert_eq!(rows.len(), 1000);
+    for row in rows {
+        let [resource, request, limit, verdict] = row[..] else { panic!("{row:?}") };
+        let resources = json!({ "requests": { resource: request }, "limits": { resource: limit } });
+        let list = |field| ResourceList::of(&Node::root(&resources).get(field).unwrap()).ok();
+        let found = match (list("requests"), list("limits")) {
+            (Some(requests), Some(limits)) => {
+                let (request, limit) = (requests.get(resource).unwrap(), limits.get(resource).unwrap());
+                if request.is_negative() || limit.is_negative() {
+                    "negative"
+                } else if request > limit {
+                    "above"
+                } else {
+                    "accepted"
+                }
+            }
+            _ => "unreadable",
+        };
+        assert_eq!(found, verdict, "{row:?}");
+    }
+}
+
+#[test]
+fn the_pairs_have_every_way_to_write_a_quantity() {
+    let texts: Vec<&str> = PAIRS.lines().filter(|line| !line.starts_with('#')).flat_map(|line| line.split('\t').skip(1).take(2)).collect();
+    for suffix in ["n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "0"] {
+        let number = texts.iter().filter(|text| text.ends_with(suffix)).count();
+        assert!(number >= 20, "{number} of {suffix}");
+    }
+    for part in ["e+", "e-", "E+", "E-", ".", "-", "+", " "] {
+        let number = texts.iter().filter(|text| text.contains(part)).count();
+        assert!(number >= 5, "{number} with {part:?}");
+    }
+    for verdict in ["accepted", "above", "negative", "unreadable"] {
+        let number = PAIRS.lines().filter(|line| line.ends_with(verdict)).count();
+        assert!(number >= 40, "{number} are {verdict}");
     }
 }
