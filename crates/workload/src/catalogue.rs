@@ -240,11 +240,18 @@ impl<'a> ContainerFacts<'a> {
         }
     }
 
-    /// The words of the command line, those inside a script too.
-    fn words(&self) -> impl Iterator<Item = &'a str> {
-        self.command.iter().chain(self.args).filter_map(Value::as_str).flat_map(|text| {
-            text.split(|c: char| c.is_ascii_whitespace() || matches!(c, ';' | '"' | '\'' | '`' | '(' | ')' | '&' | '|'))
-        })
+    /// Whether a word of the command line matches, those inside a script too.
+    fn has_word(&self, pattern: &str) -> bool {
+        let is_separator =
+            |c: char| c.is_ascii_whitespace() || matches!(c, ';' | '"' | '\'' | '`' | '(' | ')' | '&' | '|');
+        for list in [self.command, self.args] {
+            for text in list.iter().filter_map(Value::as_str) {
+                if text.split(is_separator).any(|word| glob::matches(pattern, word)) {
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     /// The last variable whose name matches: the kubelet lets a later entry of a name replace an earlier one.
@@ -292,7 +299,7 @@ fn is_met(rule: &str, repository: &str, container: &ContainerFacts<'_>) -> bool 
 /// literal value that matches. `$NAME/ONE/OTHER`: it has a literal value that matches none of these.
 fn holds(condition: &str, container: &ContainerFacts<'_>) -> bool {
     let Some(variable) = condition.strip_prefix('$') else {
-        return container.words().any(|found| glob::matches(condition, found));
+        return container.has_word(condition);
     };
     if let Some((name, value)) = variable.split_once('=') {
         return container.value(name).is_some_and(|found| glob::matches(value, found));
@@ -333,12 +340,14 @@ pub fn repository(image: &str) -> &str {
 /// `zookeeper` matches `zookeeper`, `bitnami/zookeeper` and `registry.example/mirror/bitnami/zookeeper`, since companies
 /// mirror images below paths of their own; `bitnami/zookeeper` matches the last two. A `*` stays within its segment.
 pub fn is_repository(pattern: &str, repository: &str) -> bool {
-    let (wanted, found) = (pattern.split('/').count(), repository.split('/').count());
-    wanted <= found
-        && pattern
-            .split('/')
-            .zip(repository.split('/').skip(found - wanted))
-            .all(|(part, segment)| glob::matches(part, segment))
+    let deeper = repository.split('/').count().checked_sub(pattern.split('/').count());
+    let mut segments = repository.split('/');
+    for _ in 0..deeper.unwrap_or(usize::MAX) {
+        if segments.next().is_none() {
+            return false;
+        }
+    }
+    pattern.split('/').all(|part| segments.next().is_some_and(|segment| glob::matches(part, segment)))
 }
 
 /// A first segment is a registry if it cannot be a path component of the default one.

@@ -283,6 +283,12 @@ fn add_absent(resources: &mut Map<String, Value>, field: &str, amounts: Vec<(Str
     }
 }
 
+/// How much cpu and memory the containers of the pod spec `spec`, which is completed, ask for together, by resource: what
+/// the pod as a whole must ask for at least (`validatePodResourceConsistency` in `pkg/apis/core/validation/validation.go`).
+pub fn requested_together(spec: &Value) -> Vec<(String, Value)> {
+    spec.as_object().map(|spec| used_together(spec, "requests", is_overcommitted)).unwrap_or_default()
+}
+
 /// What all containers together use of the `wanted` resources, by their `field` (`requests` or `limits`):
 /// `AggregateContainerRequests` in `k8s.io/component-helpers/resource/helpers.go`. The containers and the sidecars
 /// run at once; each init container runs beside the sidecars that precede it. A resource of which an amount cannot be

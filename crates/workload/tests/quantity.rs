@@ -111,7 +111,8 @@ fn the_api_server_accepts_the_same_pairs_of_request_and_limit() {
 
 #[test]
 fn the_pairs_have_every_way_to_write_a_quantity() {
-    let texts: Vec<&str> = PAIRS.lines().filter(|line| !line.starts_with('#')).flat_map(|line| line.split('\t').skip(1).take(2)).collect();
+    let texts: Vec<&str> =
+        PAIRS.lines().filter(|line| !line.starts_with('#')).flat_map(|line| line.split('\t').skip(1).take(2)).collect();
     for suffix in ["n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "0"] {
         let number = texts.iter().filter(|text| text.ends_with(suffix)).count();
         assert!(number >= 20, "{number} of {suffix}");
