@@ -262,7 +262,8 @@ impl<'a, P: Policy> Judge<'a, P> {
     fn ratchet(&self, findings: &mut [Finding], old: Option<&Value>, lookups: &Lookups) -> Result<(), LookupError> {
         let Some(old) = old else { return Ok(()) };
         let may_be_kept = |finding: &Finding| {
-            finding.level == Level::Error && (self.shared.on_update == OnUpdate::Ratchet || finding.immutable)
+            let is_immutable = finding.immutable || self.is_in_fixed_pod(finding.path);
+            finding.level == Level::Error && (self.shared.on_update == OnUpdate::Ratchet || is_immutable)
         };
         if !findings.iter().any(may_be_kept) {
             return Ok(());
@@ -337,6 +338,16 @@ impl<'a, P: Policy> Judge<'a, P> {
         if denied { None } else { Some((remaining, mutated)) }
     }
 
+    /// Whether `path` is in the pod of an object whose pod cannot be changed, except for its images: a Pod itself and a
+    /// Job (`ValidatePodUpdate` in `pkg/apis/core/validation/validation.go`, `ValidateJobSpecUpdate` in
+    /// `pkg/apis/batch/validation/validation.go`). Subresources of a Pod are there to change the rest.
+    fn is_in_fixed_pod(&self, path: Path) -> bool {
+        let (group, kind) = (self.request.target_group(), self.request.target_kind());
+        is_fixed(group, kind)
+            && self.request.subresource.is_none()
+            && kind::pod_place(group, kind).is_some_and(|place| path.is_within(place.spec))
+    }
+
     /// Whether `edit` would change a pod template that this UPDATE leaves as it was: that would roll every member.
     /// The pod of a Pod and of a Job cannot be changed at all.
     fn is_in_kept_template(&self, edit: &Edit, states: &States<'_>) -> bool {
@@ -347,9 +358,8 @@ impl<'a, P: Policy> Judge<'a, P> {
             let root = Node::root(object);
             [place.spec, place.metadata].map(|path| root.follow(path).ok().and_then(|node| node.value().cloned()))
         };
-        let is_fixed = matches!((group, kind), ("", "Pod") | ("batch", "Job"));
         (overlaps(place.spec) || overlaps(place.metadata))
-            && (is_fixed || states.old.as_ref().is_some_and(|old| template(old) == template(&states.new)))
+            && (is_fixed(group, kind) || states.old.as_ref().is_some_and(|old| template(old) == template(&states.new)))
     }
 
     fn write(
@@ -407,6 +417,11 @@ impl<'a, P: Policy> Judge<'a, P> {
         }
         answer
     }
+}
+
+/// Whether the pod of such an object stays as it is for as long as the object is there.
+fn is_fixed(group: &str, kind: &str) -> bool {
+    matches!((group, kind), ("", "Pod") | ("batch", "Job"))
 }
 
 /// Where the count is, in a Scale and in all that it scales.
