@@ -1,0 +1,273 @@
+//! What a container sets aside for a heap or a cache, which must leave room under its memory limit.
+
+use policy::{Finding, Problem};
+use workload::catalogue::{self, ContainerFacts, Setting};
+use workload::container::Container;
+use workload::quantity::Quantity;
+use workload::texts::join;
+use workload::{Malformed, Path};
+
+use crate::written;
+
+/// The flag of the start script of Kubernetes' own `ZooKeeper` image; others have taken it over, so that it counts
+/// whatever the image is called.
+const HEAP_FLAG: &str = "--heap";
+
+/// Whose word counts, in ascending order: JVMs read one variable before the command line and one after it, and start
+/// scripts put the others on it. A size counts before a share, wherever each stands
+/// (<https://docs.oracle.com/en/java/javase/21/docs/specs/man/java.html>, <https://bugs.openjdk.org/browse/JDK-4971166>).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    ToolOptions,
+    Variable,
+    CommandLine,
+    JavaOptions,
+}
+
+/// How much is set aside.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Size {
+    Bytes(i64),
+    /// Thousandths of the memory limit.
+    Share(i64),
+    /// Something that cannot be known here, such as `-Xmx${HEAP}`.
+    Unknown,
+}
+
+/// What was found last, of what counts most.
+#[derive(Clone, Copy)]
+struct Found {
+    is_share: bool,
+    rank: Rank,
+    /// In thousandths of a byte, so that shares are exact; absent where it is not known.
+    amount: Option<i64>,
+    /// As it was written.
+    text: &'static str,
+    path: Path,
+}
+
+struct Search<'a> {
+    /// The memory limit in bytes.
+    limit: i64,
+    /// Flags of the command line whose value is a size; those of one system add up.
+    flags: Vec<&'static str>,
+    found: Option<Found>,
+    flagged: Option<Found>,
+    /// The word before the one that is read: a flag stands before its value.
+    before: &'a str,
+}
+
+/// How many bytes a mebibyte has.
+pub(crate) const MEBI: i64 = 1 << 20;
+
+/// Tells a heap that leaves less than `room` hundredths of `limit`.
+#[inline(never)]
+pub(crate) fn judge(container: &Container<'_>, limit: &Quantity, room: i32) -> Result<Option<Finding>, Malformed> {
+    // Whoever may use a million gigabytes may have any heap. Below that, a thousand times the limit is 64 bits.
+    let Some(bytes) = limit.whole().filter(|bytes| *bytes < i64::MAX / 1000) else { return Ok(None) };
+    let Some(found) = search(container, bytes)? else { return Ok(None) };
+    let percent = 100 - i64::from(room);
+    let share = 10 * percent;
+    let Some(amount) = found.amount.filter(|amount| *amount > bytes * share) else { return Ok(None) };
+    let (room, percent) = (i64::from(room).to_string(), percent.to_string());
+    let name = container.name;
+    let reason =
+        ["container ", name, " must leave ", &room, "% of its memory limit, ", written(limit), ", beside the heap"];
+    let most = (bytes * share).checked_div(1000 * MEBI).unwrap_or(0).to_string();
+    let least = amount.saturating_sub(1).checked_div(share * MEBI).unwrap_or(0).saturating_add(1).to_string();
+    let advice = if found.is_share {
+        join(&["lower it to ", &percent, "% or less"], "")
+    } else {
+        join(&["lower it to ", &most, "Mi or less, or raise the memory limit to ", &least, "Mi"], "")
+    };
+    Ok(Some(
+        Finding::error("heap-without-room", found.path, Problem::Invalid(found.text.into()), join(&reason, ""))
+            .about(name)
+            .in_container(name, container.image)
+            .measure(amount.checked_div(bytes).unwrap_or(i64::MAX))
+            .why("threads, code, buffers and the page cache need memory too, or else the kernel kills the container")
+            .advise(advice),
+    ))
+}
+
+fn search(container: &Container<'_>, limit: i64) -> Result<Option<Found>, Malformed> {
+    let mut flags = vec![HEAP_FLAG];
+    if let Some(value) = container.node.value()
+        && let Some(system) = catalogue::system_of(&ContainerFacts::read(value))
+    {
+        for fact in system.heap() {
+            if let Setting::Flag(flag) = fact.setting {
+                flags.push(flag);
+            }
+        }
+    }
+    let mut search = Search { limit, flags, found: None, flagged: None, before: "" };
+    let variables = container.env()?;
+    for (index, variable) in variables.iter().enumerate() {
+        // Of several with one name, the last counts.
+        let is_last = variables.iter().skip(index + 1).all(|later| later.name != variable.name);
+        let Some(text) = variable.value.filter(|_| is_last) else { continue };
+        let rank = match variable.name {
+            "JAVA_TOOL_OPTIONS" => Rank::ToolOptions,
+            "_JAVA_OPTIONS" => Rank::JavaOptions,
+            _ => Rank::Variable,
+        };
+        let path = variable.node.path().field("value");
+        search.before = "";
+        match size_of(variable.name, text.trim_ascii()).filter(|_| is_heap_variable(variable.name)) {
+            Some(size) => search.take(size, rank, text, path),
+            None => search.read(text, rank, path),
+        }
+    }
+    search.before = "";
+    for list in ["command", "args"] {
+        for item in container.node.items_at(list)? {
+            search.read(item.string()?.unwrap_or_default(), Rank::CommandLine, item.path());
+        }
+    }
+    Ok(search.flagged.or(search.found))
+}
+
+impl<'a> Search<'a> {
+    /// Reads the words of `text`, one after the other.
+    #[inline(never)]
+    fn read(&mut self, text: &'a str, rank: Rank, path: Path) {
+        // Of several options in one text, the last counts, and a size before a share.
+        let mut last: Option<(Size, &str, &str)> = None;
+        let is_separator =
+            |c: char| c.is_ascii_whitespace() || matches!(c, '=' | ';' | '&' | '|' | '(' | ')' | '"' | '\'' | '`');
+        for word in text.split(is_separator) {
+            if word.is_empty() {
+                continue;
+            }
+            let before = self.before;
+            if let Some(size) = word.strip_prefix("-Xmx") {
+                last = Some((bytes(size, "").unwrap_or(Size::Unknown), "", word));
+            } else if before == "-XX:MaxHeapSize" {
+                last = Some((bytes(word, "").unwrap_or(Size::Unknown), before, word));
+            } else if before == "-XX:MaxRAMPercentage" {
+                if last.is_none_or(|(size, ..)| matches!(size, Size::Share(_))) {
+                    last = Some((share(word, 10).unwrap_or(Size::Unknown), before, word));
+                }
+            } else if rank == Rank::CommandLine
+                && self.flags.contains(&before)
+                && let Some(size) = size_of(before, word)
+            {
+                self.add(size, &join(&[before, word], "="), path);
+            }
+            self.before = word;
+        }
+        if let Some((size, before, word)) = last {
+            let separator = if before.is_empty() { "" } else { "=" };
+            self.take(size, rank, &join(&[before, word], separator), path);
+        }
+    }
+
+    /// Keeps what counts more than what was found before.
+    #[inline(never)]
+    fn take(&mut self, size: Size, rank: Rank, text: &str, path: Path) {
+        let new = self.found(size, rank, text, path);
+        let is_kept = self.found.is_some_and(|old| {
+            let order = (!old.is_share, old.rank).cmp(&(!new.is_share, new.rank));
+            // Variables may be for different processes: the largest heap counts. On the command line the last does.
+            order.is_gt() || (order.is_eq() && rank != Rank::CommandLine && old.amount >= new.amount)
+        });
+        if !is_kept {
+            self.found = Some(new);
+        }
+    }
+
+    /// Adds the value of a flag to those of the others.
+    #[inline(never)]
+    fn add(&mut self, size: Size, text: &str, path: Path) {
+        let mut new = self.found(size, Rank::CommandLine, text, path);
+        if let Some(old) = self.flagged {
+            new.is_share &= old.is_share;
+            new.amount = new.amount.zip(old.amount).map(|(new, old)| new.saturating_add(old));
+            new.text = String::leak(join(&[old.text, text], " "));
+            new.path = old.path;
+        }
+        self.flagged = Some(new);
+    }
+
+    fn found(&self, size: Size, rank: Rank, text: &str, path: Path) -> Found {
+        let amount = match size {
+            Size::Bytes(bytes) => Some(bytes.saturating_mul(1000)),
+            Size::Share(thousandths) => Some(self.limit.saturating_mul(thousandths)),
+            Size::Unknown => None,
+        };
+        let is_share = matches!(size, Size::Share(_));
+        // Never given back, as the pieces of a path are not.
+        Found { is_share, rank, amount, text: String::leak(text.to_owned()), path }
+    }
+}
+
+/// Whether the catalogue knows this variable to hold the size of a heap. Its name is the system's own, so that it counts
+/// whatever the image is called.
+fn is_heap_variable(name: &str) -> bool {
+    for system in catalogue::SYSTEMS {
+        for fact in system.heap() {
+            if matches!(fact.setting, Setting::Env(own) if own == name) {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// What `text` says as the value of the flag or the variable `name`. A number alone is in the unit that the name ends with;
+/// else one below 1 is a share, as `CockroachDB` reads `.25`, and one that is too small for a heap in bytes is in mebibytes.
+fn size_of(name: &str, text: &str) -> Option<Size> {
+    if let Some(percent) = text.strip_suffix('%') {
+        return share(percent, 10);
+    }
+    if name.ends_with("GB") {
+        return bytes(text, "Gi");
+    }
+    let Some(Size::Bytes(number)) = bytes(text, "") else { return None };
+    if number <= 1 && text.contains('.') {
+        return share(text, 1000);
+    }
+    bytes(text, if number < MEBI { "Mi" } else { "" })
+}
+
+/// How sizes are written, in lower case, and the same for Kubernetes. To a JVM a megabyte has 1024 kilobytes.
+const UNITS: [(&str, &str); 13] = [
+    ("b", ""),
+    ("k", "Ki"),
+    ("m", "Mi"),
+    ("g", "Gi"),
+    ("t", "Ti"),
+    ("kib", "Ki"),
+    ("mib", "Mi"),
+    ("gib", "Gi"),
+    ("tib", "Ti"),
+    ("kb", "k"),
+    ("mb", "M"),
+    ("gb", "G"),
+    ("tb", "T"),
+];
+
+/// The size in `text`, where a number alone is in the unit `plain`.
+#[inline(never)]
+fn bytes(text: &str, plain: &str) -> Option<Size> {
+    let digits = text.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let unit = unit.to_ascii_lowercase();
+    let unit = match UNITS.iter().find(|(own, _)| *own == unit) {
+        Some((_, unit)) => unit,
+        None if unit.is_empty() => plain,
+        None => return None,
+    };
+    if number.is_empty() {
+        return None;
+    }
+    // What needs more than 64 bits fits nowhere.
+    Some(Size::Bytes(Quantity::parse(&join(&[number, unit], "")).ok()?.whole().unwrap_or(i64::MAX)))
+}
+
+/// The share in `text`: 1 of it is so many `thousandths` of the whole, ten for a percentage.
+fn share(text: &str, thousandths: u32) -> Option<Size> {
+    let share = Quantity::parse(text).ok()?.times(thousandths).whole()?;
+    Some(Size::Share(share))
+}
