@@ -38,7 +38,7 @@ pub(crate) const ROOT_USER: Says = Says {
     code: "root-user",
     reason: "must not run as user 0, which is root",
     why: OUT,
-    advice: "set it to the user id of the image, such as 1000",
+    advice: "set it to a user that the image can run as, such as 1000",
 };
 pub(crate) const ROOT_USER_NAME: Says = Says {
     reason: "must not run as ContainerAdministrator, which is root on Windows",
@@ -53,10 +53,12 @@ pub(crate) const MAY_BE_ROOT: Says = Says {
     code: "may-be-root",
     reason: "must keep $ from running as root",
     why: OUT,
-    advice: "set runAsUser to the user id of the image, or runAsNonRoot: true if the image has a numeric user",
+    advice: "set runAsUser to one that the image can run as, such as 1000; or runAsNonRoot: true if it has a numeric user",
 };
-pub(crate) const MAY_BE_ROOT_RESTRICTED: Says =
-    Says { advice: "set runAsNonRoot: true, and runAsUser too unless the image has a numeric user", ..MAY_BE_ROOT };
+pub(crate) const MAY_BE_ROOT_RESTRICTED: Says = Says {
+    advice: "set runAsNonRoot: true, and runAsUser too unless the image has a numeric user other than root",
+    ..MAY_BE_ROOT
+};
 /// What to do where nothing but Windows is asked.
 pub(crate) const MAY_BE_ADMINISTRATOR: &str = "set runAsNonRoot: true, and windowsOptions.runAsUserName: ContainerUser";
 

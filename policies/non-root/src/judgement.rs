@@ -32,7 +32,8 @@ impl<'a> Part<'a> {
         let mut part = Self { container, is_exempt: false, is_root: None, non_root: None, context };
         let user = part.user(is_windows)?;
         part.is_root = if is_windows {
-            // As `verifyRunAsNonRoot` in `pkg/kubelet/kuberuntime/security_context_windows.go`.
+            // What the kubelet takes for root: `verifyRunAsNonRoot` in `pkg/kubelet/kuberuntime/security_context_windows.go`. The
+            // names of Windows are the same in capitals.
             user.string()?.map(|name| name.eq_ignore_ascii_case("ContainerAdministrator"))
         } else {
             user.int64()?.map(|user| user == 0)
