@@ -91,9 +91,10 @@ pub fn check_with(policy: &str, judge: Judge<'_>) {
     if mutates && planted == 0 {
         failures.push_str("\nno case is mutated with a field that nobody knows, so that its survival is not tried\n");
     }
-    // Those with which some case is mutated, and the defaults.
+    // The defaults, and those with which some case is mutated; or denied, in a policy that mutates none.
     let mut settings = vec![Map::new()];
-    for case in cases.iter().filter(|case| case.header.mutated.is_some()) {
+    let is_denied = |case: &Case| case.header.expect == Expect::Deny && !case.header.findings.is_empty();
+    for case in cases.iter().filter(|case| if mutates { case.header.mutated.is_some() } else { is_denied(case) }) {
         settings.extend(case.header.settings.as_ref().and_then(Value::as_object).cloned());
     }
     match laws::broken_by_generated(policy, judge, mutates, &settings) {
