@@ -69,7 +69,8 @@ pub(crate) struct Judgement<'a> {
     is_windows: bool,
     /// Whether root in its containers is another user for the node.
     is_relaxed: bool,
-    /// Whether Kubernetes refuses to change what is wrong.
+    /// Whether Kubernetes refuses to change what is wrong: beyond a pod's spec also the annotations for AppArmor, and by
+    /// `pods/ephemeralcontainers` everything but what is new.
     is_fixed: bool,
 }
 
