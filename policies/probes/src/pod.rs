@@ -53,12 +53,17 @@ impl<'a> Pod<'a> {
         self.ports.get(index).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether others depend on what a probe of this kind says of the container at `index`, as far as anybody can tell: it
-    /// is the pod's main container, and it votes, or no other container answers for the pod and it is a member of a set or
-    /// names a port.
+    /// Whether others go by what a probe of this kind says of the container at `index`, as far as anybody can tell: it is the
+    /// pod's main container, and it votes, or no other answers for the pod. Outside of sets a named port alone does not tell,
+    /// since controllers name one for their metrics: there, a pod that has any probe is taken for one that somebody has
+    /// thought about.
     pub(crate) fn serves(&self, index: usize, kind: Kind) -> bool {
-        let is_reached = self.in_set || !self.ports_of(index).is_empty();
-        index == self.main && (self.votes || (is_reached && !self.probed[kind as usize]))
+        let is_unanswered = if self.in_set {
+            !self.probed[kind as usize]
+        } else {
+            !self.probed.contains(&true) && !self.ports_of(index).is_empty()
+        };
+        index == self.main && (self.votes || is_unanswered)
     }
 }
 
