@@ -88,14 +88,14 @@ fn above_pod(pod: &Subject<'_>, together: &[(String, Value)]) -> Option<Finding>
 
 #[inline(never)]
 fn not_guaranteed(pod: &Subject<'_>) -> Option<Finding> {
-    let limit = pod.limit();
+    let limit = pod.amounts.positive_limit(pod.resource);
     if limit.is_some() && pod.request() == limit {
         return None;
     }
     Some(pod.finding(&Flaw {
         code: NOT_GUARANTEED,
         list: "limits",
-        amount: limit,
+        amount: pod.limit(),
         measure: 0,
         reason: &[" must have a limit on ", pod.resource, " that is its request"],
         why: WHY_GUARANTEED,
