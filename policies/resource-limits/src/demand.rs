@@ -19,15 +19,15 @@ pub struct Demand {
     /// Whether there must be a limit.
     pub limits: bool,
     /// The least that may be asked for.
-    pub min: Option<Quantity>,
+    pub min: Option<&'static Quantity>,
     /// The most that may be used.
-    pub max: Option<Quantity>,
+    pub max: Option<&'static Quantity>,
     /// The limit that mutation fills in.
-    pub default: Option<Quantity>,
+    pub default: Option<&'static Quantity>,
     /// The request that mutation fills in, where it also fills in the limit or no limit is needed.
-    pub default_request: Option<Quantity>,
+    pub default_request: Option<&'static Quantity>,
     /// How many times the request the limit may be.
-    pub ratio: Option<Quantity>,
+    pub ratio: Option<&'static Quantity>,
     /// What a wider ratio is: a warning by default, an error where the settings set the bound.
     pub ratio_level: Level,
     /// Whether the class of a pod depends on it.
@@ -103,7 +103,7 @@ impl Demand {
                 default: amount(&fields.get("default"))?,
                 default_request: amount(&fields.get("defaultRequest"))?,
                 ratio_level: if ratio.is_some() { Level::Error } else { Level::Warning },
-                ratio: ratio.or(defaults.ratio.map(Quantity::whole_number)),
+                ratio: ratio.or_else(|| defaults.ratio.map(|ratio| kept(Quantity::whole_number(ratio)))),
                 decides_class: defaults.resource != EPHEMERAL_STORAGE.resource,
             })
         })
@@ -112,12 +112,8 @@ impl Demand {
     /// Refuses settings that no object can meet, and defaults that the rule would deny.
     #[inline(never)]
     pub(crate) fn check(&self, guaranteed: bool) -> Result<(), SettingsError> {
-        let ordered = [
-            ("min", &self.min),
-            ("defaultRequest", &self.default_request),
-            ("default", &self.default),
-            ("max", &self.max),
-        ];
+        let ordered =
+            [("min", self.min), ("defaultRequest", self.default_request), ("default", self.default), ("max", self.max)];
         let mut least: Option<(&str, &Quantity)> = None;
         for (name, amount) in ordered {
             let Some(amount) = amount else { continue };
@@ -129,11 +125,11 @@ impl Demand {
             least = Some((name, amount));
         }
         let guaranteed = guaranteed && self.decides_class;
-        if let Some(default) = &self.default {
+        if let Some(default) = self.default {
             if !(self.limits || guaranteed) {
                 return Err(self.mistake("default", default, &["is never filled in: set limits to required"]));
             }
-            if let Some(request) = self.default_request.as_ref().filter(|request| guaranteed && *request != default) {
+            if let Some(request) = self.default_request.filter(|request| guaranteed && *request != default) {
                 return Err(self.mistake(
                     "defaultRequest",
                     request,
@@ -141,10 +137,10 @@ impl Demand {
                 ));
             }
         }
-        if let Some(request) = self.default_request.as_ref().filter(|_| !self.requests) {
+        if let Some(request) = self.default_request.filter(|_| !self.requests) {
             return Err(self.mistake("defaultRequest", request, &["is never filled in: set requests to required"]));
         }
-        match &self.ratio {
+        match self.ratio {
             Some(ratio) if *ratio < Quantity::whole_number(1) => {
                 Err(self.mistake("maxLimitRequestRatio", ratio, &["must be at least 1"]))
             }
@@ -162,10 +158,15 @@ impl Demand {
 
 /// The amount at `node`, more than 0, as exactly as Kubernetes keeps it.
 #[inline(never)]
-fn amount(node: &Node<'_>) -> Result<Option<Quantity>, Malformed> {
+fn amount(node: &Node<'_>) -> Result<Option<&'static Quantity>, Malformed> {
     match Quantity::of(node)? {
         Some(amount) if amount.is_zero() || amount.is_negative() => Err(Malformed::new(node, "must be more than 0")),
-        Some(amount) => Ok(Some(amount.rounded_up(MILLI))),
+        Some(amount) => Ok(Some(kept(amount.rounded_up(MILLI)))),
         None => Ok(None),
     }
+}
+
+/// Settings are read once in an evaluation, and never given back, as a path is not.
+fn kept(amount: Quantity) -> &'static Quantity {
+    Box::leak(Box::new(amount))
 }

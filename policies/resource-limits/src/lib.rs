@@ -296,7 +296,7 @@ impl Judge<'_> {
     fn fill_in(&self, subject: &Subject<'_>, demand: &Demand, lacks_limit: bool, lacks_request: bool) -> Vec<Edit> {
         let mut edits = Vec::new();
         if lacks_limit {
-            let Some(default) = demand.default.as_ref().filter(|_| subject.limit().is_none()) else { return edits };
+            let Some(default) = demand.default.filter(|_| subject.limit().is_none()) else { return edits };
             if let Some(request) = subject.request()
                 && (request > default || (request < default && self.is_class_at_stake(demand)))
             {
@@ -306,7 +306,7 @@ impl Judge<'_> {
         }
         if lacks_request
             && subject.request().is_none()
-            && let Some(default) = &demand.default_request
+            && let Some(default) = demand.default_request
         {
             edits.push(Edit::set(subject.place("requests"), written(default)));
         }
@@ -318,7 +318,7 @@ impl Judge<'_> {
     #[inline(never)]
     fn out_of_bounds(&self, subject: &Subject<'_>, demand: &Demand) -> Option<Finding> {
         let request = subject.request();
-        if let (Some(min), Some(request)) = (&demand.min, request)
+        if let (Some(min), Some(request)) = (demand.min, request)
             && request < min
         {
             return Some(subject.finding(&Flaw {
@@ -331,7 +331,7 @@ impl Judge<'_> {
                 advice: "",
             }));
         }
-        let max = demand.max.as_ref()?;
+        let max = demand.max?;
         let bound = self.bound(subject);
         let amount = bound.or(request).filter(|amount| *amount > max)?;
         let is_the_pods = bound.is_some() && subject.limit().is_none();
@@ -372,7 +372,7 @@ impl Judge<'_> {
             }));
         }
         // Where 0 may be asked for, any limit is too many times that.
-        let ratio = demand.ratio.as_ref().filter(|_| !request.is_zero())?;
+        let ratio = demand.ratio.filter(|_| !request.is_zero())?;
         if limit.times(1000) <= request.times(u32::try_from(ratio.milli()?).ok()?) {
             return None;
         }
