@@ -50,7 +50,10 @@ fn of_entry(entry: &Entry) -> Value {
             .iter()
             .map(|resource| json!({ "apiVersion": resource.api_version, "kind": resource.kind }))
             .collect();
-        policy["hostCapabilities"] = json!(entry.metadata.host_capabilities);
+        // The server takes no `null` for a list that is not there.
+        if let Some(capabilities) = &entry.metadata.host_capabilities {
+            policy["hostCapabilities"] = json!(capabilities);
+        }
     }
     policy
 }
@@ -71,7 +74,11 @@ annotations: { io.kubewarden.policy.title: x }
 ";
 
     fn entry(granted: bool) -> Value {
-        let metadata = Metadata::from_yaml("metadata.yml", METADATA.as_bytes(), &BTreeMap::new()).unwrap();
+        entry_of(METADATA, granted)
+    }
+
+    fn entry_of(metadata: &str, granted: bool) -> Value {
+        let metadata = Metadata::from_yaml("metadata.yml", metadata.as_bytes(), &BTreeMap::new()).unwrap();
         let entry =
             Entry { name: "x-0".into(), module: "/m/x.wasm".into(), metadata, settings: json!({ "a": 1 }), granted };
         let file: Value = serde_json::from_str(&policies([&entry])).unwrap();
@@ -89,6 +96,12 @@ annotations: { io.kubewarden.policy.title: x }
             "hostCapabilities": ["kubernetes/get_resource"],
         });
         assert_eq!(entry(true), expected);
+    }
+
+    #[test]
+    fn a_policy_that_looks_nothing_up_has_no_list_of_capabilities() {
+        let metadata = METADATA.replace("hostCapabilities: [kubernetes/get_resource]\n", "");
+        assert_eq!(entry_of(&metadata, true).get("hostCapabilities"), None, "a null would be refused");
     }
 
     #[test]
