@@ -63,17 +63,19 @@ pub(crate) const MEBI: i64 = 1 << 20;
 /// Tells a heap that leaves less than `room` hundredths of `limit`.
 #[inline(never)]
 pub(crate) fn judge(container: &Container<'_>, limit: &Quantity, room: i32) -> Result<Option<Finding>, Malformed> {
-    // Whoever may use a million gigabytes may have any heap. Below that, a thousand times the limit is 64 bits.
-    let Some(bytes) = limit.whole().filter(|bytes| *bytes < i64::MAX / 1000) else { return Ok(None) };
-    let Some(found) = search(container, bytes)? else { return Ok(None) };
     let percent = 100 - i64::from(room);
     let share = 10 * percent;
-    let Some(amount) = found.amount.filter(|amount| *amount > bytes * share) else { return Ok(None) };
+    // Whoever may use a million gigabytes, more than 64 bits of such parts, may have any heap.
+    let Some((bytes, most)) = limit.whole().and_then(|bytes| Some((bytes, bytes.checked_mul(share)?))) else {
+        return Ok(None);
+    };
+    let Some(found) = search(container, bytes)? else { return Ok(None) };
+    let Some(amount) = found.amount.filter(|amount| *amount > most) else { return Ok(None) };
     let (room, percent) = (i64::from(room).to_string(), percent.to_string());
     let name = container.name;
     let reason =
         ["container ", name, " must leave ", &room, "% of its memory limit, ", written(limit), ", beside the heap"];
-    let most = (bytes * share).checked_div(1000 * MEBI).unwrap_or(0).to_string();
+    let most = most.checked_div(1000 * MEBI).unwrap_or(0).to_string();
     let least = amount.saturating_sub(1).checked_div(share * MEBI).unwrap_or(0).saturating_add(1).to_string();
     let advice = if found.is_share {
         join(&["lower it to ", &percent, "% or less"], "")

@@ -105,7 +105,7 @@ fn not_guaranteed(pod: &Subject<'_>) -> Option<Finding> {
 
 /// A sum as people write it: in mebibytes, where these are whole.
 fn readable(sum: &Quantity) -> &'static str {
-    let whole = sum.whole().filter(|bytes| *bytes > 0 && bytes % heap::MEBI == 0);
+    let whole = sum.whole().filter(|bytes| bytes % heap::MEBI == 0);
     match whole.and_then(|bytes| bytes.checked_div(heap::MEBI)) {
         Some(mebibytes) => String::leak(mebibytes.to_string() + "Mi"),
         None => written(sum),
