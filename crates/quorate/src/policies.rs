@@ -6,6 +6,7 @@ use annotate::{Operation, PolicyType};
 use cluster::grants::{ContextAwareResource, Grants};
 use cluster::rules::{Matcher, Rule};
 use cluster::{AdmissionRequest, Resources};
+use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::engine::{Engine, EngineError, Fault, Host, Limit, Module, ValidationResponse, builtins};
@@ -184,10 +185,14 @@ impl Host for PolicyHost {
 /// # Errors
 /// Those that cannot take part, each by its name; the others are not hindered by that.
 pub fn built_in(engine: &Engine) -> (Vec<Policy>, Vec<PolicyError>) {
-    let mut policies = Vec::new();
-    let mut errors = Vec::new();
-    for builtin in builtins() {
-        match engine.builtin(builtin).map_err(PolicyError::from).and_then(Policy::with_own_settings) {
+    // Loading all of them is most of the time that a single file takes.
+    let loaded: Vec<Result<Policy, PolicyError>> = builtins()
+        .par_iter()
+        .map(|builtin| engine.builtin(builtin).map_err(PolicyError::from).and_then(Policy::with_own_settings))
+        .collect();
+    let (mut policies, mut errors) = (Vec::new(), Vec::new());
+    for result in loaded {
+        match result {
             Ok(policy) => policies.push(policy),
             Err(error) => errors.push(error),
         }
