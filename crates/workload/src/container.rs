@@ -81,6 +81,41 @@ pub fn containers<'a>(spec: &Node<'a>) -> Result<Vec<Container<'a>>, Malformed> 
     Ok(all)
 }
 
+/// `text`, a variable's value or a word of the command line, as the kubelet hands it over: in place of `$(NAME)` the value of
+/// the last of `variables` that has this name, `$$` as a dollar sign. What no value is known of stays as it stands
+/// (`Expand` in `k8s.io/kubernetes/third_party/forked/golang/expansion/expand.go`).
+///
+/// Values of values of values grow without end: each reference costs its length and a look at all variables out of
+/// `budget`, and what is beyond it counts as not known. Never given back, as a path is not.
+#[inline(never)]
+pub fn expand<'a>(text: &'a str, variables: &[EnvVar<'a>], budget: &mut usize) -> &'a str {
+    let Some((mut before, mut rest)) = text.split_once('$') else { return text };
+    let mut expanded = String::new();
+    loop {
+        expanded.push_str(before);
+        if let Some((name, after)) = rest.strip_prefix('(').and_then(|inner| inner.split_once(')')) {
+            let value = variables.iter().rfind(|variable| variable.name == name).and_then(|variable| variable.value);
+            *budget = budget.saturating_sub(variables.len() + value.map_or(0, str::len));
+            match value.filter(|_| *budget > 0) {
+                Some(value) => expanded.push_str(value),
+                None => {
+                    for part in ["$(", name, ")"] {
+                        expanded.push_str(part);
+                    }
+                }
+            }
+            rest = after;
+        } else {
+            expanded.push('$');
+            rest = rest.strip_prefix('$').unwrap_or(rest);
+        }
+        let Some(next) = rest.split_once('$') else { break };
+        (before, rest) = next;
+    }
+    expanded.push_str(rest);
+    expanded.leak()
+}
+
 impl<'a> Container<'a> {
     fn new(node: Node<'a>, role: Role) -> Result<Self, Malformed> {
         let restarts = role == Role::Init && node.string_at("restartPolicy")? == Some("Always");
@@ -103,7 +138,7 @@ impl<'a> Container<'a> {
     }
 
     /// The environment variables of `env`, in order. What `envFrom` adds is not known here. References such as
-    /// `$(OTHER)` are left as they are.
+    /// `$(OTHER)` are left as they are: see [`expand`].
     pub fn env(&self) -> Result<Vec<EnvVar<'a>>, Malformed> {
         let mut variables = Vec::new();
         for node in self.node.items_at("env")? {
@@ -248,6 +283,61 @@ mod tests {
         assert_eq!(value("B"), Some(None));
         assert_eq!(value("EMPTY"), Some(Some("")));
         assert_eq!(value("C"), None);
+    }
+
+    /// `expected` is what the kubelet's `Expand` makes of the text with these variables.
+    #[track_caller]
+    fn check_expansion(text: &str, expected: &str) {
+        let nothing = Value::Null;
+        let variable = |name, value| EnvVar { node: Node::root(&nothing), name, value };
+        let variables = [
+            variable("A", Some("old")),
+            variable("B", Some("b$(A)")),
+            variable("EMPTY", Some("")),
+            variable("ELSEWHERE", Some("known once")),
+            variable("ELSEWHERE", None),
+            variable("A", Some("1g")),
+        ];
+        assert_eq!(expand(text, &variables, &mut 1000), expected);
+    }
+
+    #[test]
+    fn references_are_replaced_as_the_kubelet_does() {
+        check_expansion("", "");
+        check_expansion("no reference", "no reference");
+        check_expansion("$(A)", "1g");
+        check_expansion("-Xms$(A) -Xmx$(A)m!", "-Xms1g -Xmx1gm!");
+        // Once: what a value holds was expanded when it was set.
+        check_expansion("<$(B)>", "<b$(A)>");
+        check_expansion("<$(EMPTY)>", "<>");
+        // What is not known stays.
+        check_expansion("$(C) $(ELSEWHERE) $()", "$(C) $(ELSEWHERE) $()");
+        check_expansion("$(expr $(A))", "$(expr $(A))");
+        // A dollar sign that is meant.
+        check_expansion("$$(A) $$$(A) $$$$(A)", "$(A) $1g $$(A)");
+        check_expansion("kill $$ $", "kill $ $");
+        check_expansion("$A ${A} $é$(A) $((A))", "$A ${A} $é1g $((A))");
+        // A reference that never ends.
+        check_expansion("$(A", "$(A");
+        check_expansion("$($(A)", "$($(A)");
+        check_expansion("$(", "$(");
+    }
+
+    #[test]
+    fn references_do_not_grow_without_end() {
+        let nothing = Value::Null;
+        let mut variables = vec![EnvVar { node: Node::root(&nothing), name: "A", value: Some("0123456789") }];
+        let mut budget = 10_000;
+        for _ in 0..100 {
+            let value = expand("$(A)$(A)", &variables, &mut budget);
+            variables.push(EnvVar { node: Node::root(&nothing), name: "A", value: Some(value) });
+        }
+        assert_eq!(budget, 0);
+        let longest = variables.iter().filter_map(|variable| variable.value).map(str::len).max();
+        assert!(longest.is_some_and(|longest| (1000..10_000).contains(&longest)), "{longest:?}");
+        // As long as it goes: one variable to look at, and ten letters.
+        assert_eq!(expand("$(A)", &variables[..1], &mut 12), "0123456789");
+        assert_eq!(expand("$(A)", &variables[..1], &mut 11), "$(A)");
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use policy::{Finding, Problem};
 use workload::catalogue::{self, ContainerFacts, Setting};
-use workload::container::Container;
+use workload::container::{Container, expand};
 use workload::quantity::Quantity;
 use workload::texts::join;
 use workload::{Malformed, Path};
 
-use crate::written;
+use crate::{quoted, written};
 
 /// The flag of the start script of Kubernetes' own `ZooKeeper` image; others have taken it over, so that it counts
 /// whatever the image is called.
@@ -53,28 +53,37 @@ struct Search<'a> {
     flags: Vec<&'static str>,
     found: Option<Found>,
     flagged: Option<Found>,
+    /// Whether what is read has the values of variables in it.
+    refers: bool,
     /// The word before the one that is read: a flag stands before its value.
     before: &'a str,
 }
+
+/// What it may cost to fill in references to variables, in all containers of a pod: see [`expand`].
+pub(crate) const BUDGET: usize = 1 << 20;
 
 /// How many bytes a mebibyte has.
 pub(crate) const MEBI: i64 = 1 << 20;
 
 /// Tells a heap that leaves less than `room` hundredths of `limit`.
 #[inline(never)]
-pub(crate) fn judge(container: &Container<'_>, limit: &Quantity, room: i32) -> Result<Option<Finding>, Malformed> {
+pub(crate) fn judge(
+    container: &Container<'_>,
+    limit: &Quantity,
+    room: i32,
+    budget: &mut usize,
+) -> Result<Option<Finding>, Malformed> {
     let percent = 100 - i64::from(room);
     let share = 10 * percent;
     // Whoever may use a million gigabytes, more than 64 bits of such parts, may have any heap.
     let Some((bytes, most)) = limit.whole().and_then(|bytes| Some((bytes, bytes.checked_mul(share)?))) else {
         return Ok(None);
     };
-    let Some(found) = search(container, bytes)? else { return Ok(None) };
+    let Some(found) = search(container, bytes, budget)? else { return Ok(None) };
     let Some(amount) = found.amount.filter(|amount| *amount > most) else { return Ok(None) };
     let (room, percent) = (i64::from(room).to_string(), percent.to_string());
     let name = container.name;
-    let reason =
-        ["container ", name, " must leave ", &room, "% of its memory limit, ", written(limit), ", beside the heap"];
+    let reason = [&quoted(name), " must leave ", &room, "% of its memory limit, ", written(limit), ", beside the heap"];
     let most = most.checked_div(1000 * MEBI).unwrap_or(0).to_string();
     let least = amount.saturating_sub(1).checked_div(share * MEBI).unwrap_or(0).saturating_add(1).to_string();
     let advice = if found.is_share {
@@ -92,7 +101,7 @@ pub(crate) fn judge(container: &Container<'_>, limit: &Quantity, room: i32) -> R
     ))
 }
 
-fn search(container: &Container<'_>, limit: i64) -> Result<Option<Found>, Malformed> {
+fn search(container: &Container<'_>, limit: i64, budget: &mut usize) -> Result<Option<Found>, Malformed> {
     let mut flags = vec![HEAP_FLAG];
     if let Some(value) = container.node.value()
         && let Some(system) = catalogue::system_of(&ContainerFacts::read(value))
@@ -103,8 +112,13 @@ fn search(container: &Container<'_>, limit: i64) -> Result<Option<Found>, Malfor
             }
         }
     }
-    let mut search = Search { limit, flags, found: None, flagged: None, before: "" };
-    let variables = container.env()?;
+    let mut search = Search { limit, flags, found: None, flagged: None, refers: false, before: "" };
+    let mut variables = container.env()?;
+    for index in 0..variables.len() {
+        // A value can refer to those before it.
+        let Some((variable, before)) = variables.get_mut(..=index).and_then(<[_]>::split_last_mut) else { break };
+        variable.value = variable.value.map(|value| expand(value, before, budget));
+    }
     for (index, variable) in variables.iter().enumerate() {
         // Of several with one name, the last counts.
         let is_last = variables.iter().skip(index + 1).all(|later| later.name != variable.name);
@@ -124,7 +138,10 @@ fn search(container: &Container<'_>, limit: i64) -> Result<Option<Found>, Malfor
     search.before = "";
     for list in ["command", "args"] {
         for item in container.node.items_at(list)? {
-            search.read(item.string()?.unwrap_or_default(), Rank::CommandLine, item.path());
+            let text = item.string()?.unwrap_or_default();
+            let expanded = expand(text, &variables, budget);
+            search.refers = expanded != text;
+            search.read(expanded, Rank::CommandLine, item.path());
         }
     }
     Ok(search.flagged.or(search.found))
@@ -168,7 +185,11 @@ impl<'a> Search<'a> {
     /// Keeps what counts more than what was found before.
     #[inline(never)]
     fn take(&mut self, size: Size, rank: Rank, text: &str, path: Path) {
-        let new = self.found(size, rank, text, path);
+        let mut new = self.found(size, rank, text, path);
+        // Told where it is written: `java $(JAVA_OPTS)` says nothing of it.
+        if let Some(old) = self.found.filter(|old| self.refers && old.text == new.text) {
+            new.path = old.path;
+        }
         let is_kept = self.found.is_some_and(|old| {
             let order = (!old.is_share, old.rank).cmp(&(!new.is_share, new.rank));
             // Variables may be for different processes: the largest heap counts. On the command line the last does.

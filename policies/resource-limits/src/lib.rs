@@ -61,6 +61,7 @@ impl Policy for ResourceLimits {
         let judge = Judge { policy: self, pod, fills_in: self.limit_range && review.kind() != "Pod" };
         let mut findings = Vec::new();
         let mut is_best_effort = true;
+        let mut budget = heap::BUDGET;
         for container in containers(&spec)? {
             if container.role == Role::Ephemeral {
                 continue;
@@ -73,7 +74,7 @@ impl Policy for ResourceLimits {
             }
             let limits = [amounts.positive_limit(MEMORY), pod.positive_limit(MEMORY)];
             if let Some(limit) = limits.into_iter().flatten().min() {
-                findings.extend(heap::judge(&container, limit, self.heap_room)?);
+                findings.extend(heap::judge(&container, limit, self.heap_room, &mut budget)?);
             }
         }
         // Where nobody asks for anything, and nobody has to, an empty pod takes nothing from anybody.
@@ -176,7 +177,7 @@ impl Subject<'_> {
             Some(amount) => Problem::Invalid(written(amount).into()),
             None => Problem::Required,
         };
-        let whose = self.container.map_or("the pod".to_owned(), |container| "container ".to_owned() + container.name);
+        let whose = self.container.map_or("the pod".to_owned(), |container| quoted(container.name));
         let reason = whose + &join(flaw.reason, "");
         let finding = Finding::error(flaw.code, self.place(flaw.list), problem, reason)
             .measure(flaw.measure)
@@ -410,6 +411,12 @@ fn measure(amount: &Quantity) -> i64 {
 #[inline(never)]
 fn written(amount: &Quantity) -> &'static str {
     String::leak(amount.to_string())
+}
+
+/// How messages name a container.
+#[inline(never)]
+fn quoted(name: &str) -> String {
+    join(&["container \"", name, "\""], "")
 }
 
 #[cfg(test)]
