@@ -6,7 +6,7 @@ use workload::container::{Container, Role};
 use workload::texts::join;
 use workload::{Malformed, Node, Path};
 
-use crate::pod::{Pod, runs_on, system_of};
+use crate::pod::{Pod, is_idle, runs_on, system_of};
 use crate::probe::Probe;
 use crate::{BUDGET, Kind, Probes, Want};
 
@@ -47,13 +47,14 @@ impl<'a> Judge<'_, 'a> {
         let system = system_of(self.container);
         let vendor = system.and_then(System::liveness);
         let advises_against = vendor.is_some_and(|vendor| !vendor.advised);
+        let is_idle = is_idle(self.container)?;
         let mut probes = [None, None, None];
         for (kind, place) in Kind::ALL.into_iter().zip(&mut probes) {
             let node = self.container.node.get(kind.field())?;
             let (want, by_exception) = self.settings.want(kind, self.container);
             let is_unwise = kind == Kind::Liveness && advises_against;
             if node.is_absent() {
-                if !is_unwise || by_exception {
+                if (!is_unwise || by_exception) && (!is_idle || want == Want::Required) {
                     self.miss(kind, want, node.path(), system);
                 }
             } else if want == Want::Forbidden {

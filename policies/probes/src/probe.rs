@@ -63,7 +63,15 @@ impl<'a> Probe<'a> {
                     judge.refuse(kind, "command", command, "must name a command");
                 }
             }
-            Some((name, handler)) => port(kind, name, &handler.get("port")?, judge)?,
+            Some((name, handler)) => {
+                port(kind, name, &handler.get("port")?, judge)?;
+                if name == "httpGet" {
+                    http(kind, &handler, judge)?;
+                }
+                if name != "grpc" {
+                    host(kind, &handler, judge)?;
+                }
+            }
             None => {}
         }
         Ok(Self { kind, node, handler, delay, period, timeout, failures, successes, is_counted })
@@ -154,6 +162,45 @@ fn handler<'a>(
     Ok(found)
 }
 
+/// What Kubernetes refuses of `httpGet` beside its port: `validateHTTPGetAction`.
+fn http(kind: Kind, handler: &Node<'_>, judge: &mut Judge<'_, '_>) -> Result<(), Malformed> {
+    let scheme = handler.get("scheme")?;
+    if !matches!(scheme.string()?, None | Some("" | "HTTP" | "HTTPS")) {
+        judge.refuse(kind, "scheme", scheme, "must be HTTP or HTTPS, in capitals");
+    }
+    for header in handler.items_at("httpHeaders")? {
+        let name = header.get("name")?;
+        let text = name.string()?.unwrap_or_default();
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            judge.refuse(kind, "httpHeaders", name, "must be of letters, digits and hyphens");
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Whether it asks the pod. On the node's own network the kubelet's `127.0.0.1` is the pod's, and kubeadm names the address
+/// of the node; everywhere else a host is another place than the pod.
+fn host(kind: Kind, handler: &Node<'_>, judge: &mut Judge<'_, '_>) -> Result<(), Malformed> {
+    let host = handler.get("host")?;
+    let name = host.string()?.unwrap_or_default();
+    if name.is_empty() || judge.pod.is_on_node {
+        return Ok(());
+    }
+    judge.say(Said {
+        code: "another-host",
+        level: Level::Warning,
+        about: kind.field(),
+        path: host.path(),
+        problem: Problem::Invalid(name.into()),
+        measure: 0,
+        reason: &[" is judged by who answers there"],
+        why: &["the node asks this host instead of the pod; Pod Security refuses that since 1.34"],
+        advice: &["remove it; a name that the server wants goes into httpHeaders, as Host"],
+    });
+    Ok(())
+}
+
 /// Whether there is such a port to ask.
 fn port(kind: Kind, handler: &str, node: &Node<'_>, judge: &mut Judge<'_, '_>) -> Result<(), Malformed> {
     let name = match node.value() {
@@ -166,7 +213,8 @@ fn port(kind: Kind, handler: &str, node: &Node<'_>, judge: &mut Judge<'_, '_>) -
         }
     };
     if name.bytes().all(|byte| byte.is_ascii_digit()) {
-        judge.refuse(kind, "port", *node, "a number must stand without quotes");
+        let must = if name.is_empty() { "must not be empty" } else { "a number must stand without quotes" };
+        judge.refuse(kind, "port", *node, must);
         return Ok(());
     }
     let pod = judge.pod;
