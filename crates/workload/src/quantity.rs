@@ -272,7 +272,7 @@ impl<'a> Parts<'a> {
             Some(rest) => span(rest, is_digit),
             None => ("", rest),
         };
-        let (_, exponent) = span(suffix, |c| "eEinumkKMGTP".contains(c));
+        let (_, exponent) = span(suffix, is_of_suffix);
         let exponent = exponent.strip_prefix(['-', '+']).unwrap_or(exponent);
         if !exponent.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(QuantityError::Format);
@@ -294,6 +294,12 @@ impl<'a> Parts<'a> {
 
 fn is_digit(c: char) -> bool {
     c.is_ascii_digit()
+}
+
+/// What the scanner takes for a part of a suffix.
+fn is_of_suffix(c: char) -> bool {
+    // Not `str::contains`: where it cannot know that a character is short, it brings a search of two kilobytes.
+    matches!(c, 'e' | 'E' | 'i' | 'n' | 'u' | 'm' | 'k' | 'K' | 'M' | 'G' | 'T' | 'P')
 }
 
 /// The longest beginning of `text` that consists of `wanted`, and the rest.

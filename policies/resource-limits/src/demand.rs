@@ -49,13 +49,14 @@ pub(crate) struct Defaults {
 }
 
 /// A limit on cpu throttles: a member that is not let run misses its heartbeats and is taken for dead. What it does not
-/// use is lost to others. So only the request is asked for, which gives each container its share under load.
+/// use is lost to others. So only the request is asked for, which gives each container its share under load. Nor is a
+/// limit bad for being far above the request: that is nearer to none, and throttles less.
 pub(crate) const CPU: Defaults = Defaults {
     key: "cpu",
     resource: "cpu",
     requests: true,
     limits: false,
-    ratio: Some(20),
+    ratio: None,
     without_limit: "without one it may use all processors of its node",
     without_request: "nothing is reserved for it, so that it gets next to no time on a busy node",
 };

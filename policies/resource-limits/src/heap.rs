@@ -13,6 +13,9 @@ use crate::{quoted, written};
 /// whatever the image is called.
 const HEAP_FLAG: &str = "--heap";
 
+/// The option of older JVMs that has no percentage.
+const MAX_RAM_FRACTION: &str = "-XX:MaxRAMFraction";
+
 /// Whose word counts, in ascending order: JVMs read one variable before the command line and one after it, and start
 /// scripts put the others on it. A size counts before a share, wherever each stands
 /// (<https://docs.oracle.com/en/java/javase/21/docs/specs/man/java.html>, <https://bugs.openjdk.org/browse/JDK-4971166>).
@@ -86,7 +89,9 @@ pub(crate) fn judge(
     let reason = [&quoted(name), " must leave ", &room, "% of its memory limit, ", written(limit), ", beside the heap"];
     let most = most.checked_div(1000 * MEBI).unwrap_or(0).to_string();
     let least = amount.saturating_sub(1).checked_div(share * MEBI).unwrap_or(0).saturating_add(1).to_string();
-    let advice = if found.is_share {
+    let advice = if found.text.starts_with(MAX_RAM_FRACTION) {
+        join(&["set -XX:MaxRAMPercentage=", &percent, " instead"], "")
+    } else if found.is_share {
         join(&["lower it to ", &percent, "% or less"], "")
     } else {
         join(&["lower it to ", &most, "Mi or less, or raise the memory limit to ", &least, "Mi"], "")
@@ -164,9 +169,9 @@ impl<'a> Search<'a> {
                 last = Some((bytes(size, "").unwrap_or(Size::Unknown), "", word));
             } else if before == "-XX:MaxHeapSize" {
                 last = Some((bytes(word, "").unwrap_or(Size::Unknown), before, word));
-            } else if before == "-XX:MaxRAMPercentage" {
+            } else if let Some(size) = jvm_share(before, word, self.limit) {
                 if last.is_none_or(|(size, ..)| matches!(size, Size::Share(_))) {
-                    last = Some((share(word, 10).unwrap_or(Size::Unknown), before, word));
+                    last = Some((size, before, word));
                 }
             } else if rank == Rank::CommandLine
                 && self.flags.contains(&before)
@@ -223,6 +228,27 @@ impl<'a> Search<'a> {
         // Never given back, as the pieces of a path are not.
         Found { is_share, rank, amount, text: String::leak(text.to_owned()), path }
     }
+}
+
+/// What a JVM that is given no size takes at least as the largest heap, in bytes: 96 mebibytes and what its longer addresses
+/// cost. Where half of the memory is less (`MinRAMPercentage`), that share counts instead of `MaxRAMPercentage`
+/// (`Arguments::set_heap_size` in `src/hotspot/share/runtime/arguments.cpp` of the JDK, and `MaxHeapSize` in `gc_globals.hpp`).
+const SMALL_HEAP: i64 = (96 * MEBI * 13) / 10;
+
+/// The share of `limit` that an option of the JVM sets, if it is one of those that count under this limit. Before Java 10
+/// there were only fractions: a `MaxRAMFraction` of 2 is a half.
+#[inline(never)]
+fn jvm_share(option: &str, text: &str, limit: i64) -> Option<Size> {
+    let is_small = limit < 2 * SMALL_HEAP;
+    let size = match option {
+        "-XX:MinRAMPercentage" if is_small => share(text, 10),
+        "-XX:MaxRAMPercentage" if !is_small => share(text, 10),
+        MAX_RAM_FRACTION if !is_small => {
+            text.parse().ok().and_then(|parts| 1000_i64.checked_div(parts)).map(Size::Share)
+        }
+        _ => return None,
+    };
+    Some(size.unwrap_or(Size::Unknown))
 }
 
 /// Whether the catalogue knows this variable to hold the size of a heap. Its name is the system's own, so that it counts

@@ -318,6 +318,17 @@ impl Judge<'_> {
     /// (`minConstraint` and `maxConstraint` in `plugin/pkg/admission/limitranger/admission.go`).
     #[inline(never)]
     fn out_of_bounds(&self, subject: &Subject<'_>, demand: &Demand) -> Option<Finding> {
+        if let Some(limit) = subject.limit().filter(|limit| subject.resource == MEMORY && is_slip(limit)) {
+            return Some(subject.finding(&Flaw {
+                code: "below-min",
+                list: "limits",
+                amount: Some(limit),
+                measure: -measure(limit),
+                reason: &[" has less memory than any process needs"],
+                why: "m means thousandths, here of a byte, and a number alone means bytes",
+                advice: "write Mi for mebibytes",
+            }));
+        }
         let request = subject.request();
         if let (Some(min), Some(request)) = (demand.min, request)
             && request < min
@@ -400,6 +411,12 @@ impl Judge<'_> {
 /// The code of what keeps a pod from the class that is evicted last.
 const NOT_GUARANTEED: &str = "not-guaranteed";
 const WHY_GUARANTEED: &str = "only a pod whose limits are its requests is Guaranteed, and evicted last";
+
+/// Whether that little memory, below half a mebibyte, was meant as something else. Kubernetes takes it, and no container
+/// starts in it.
+fn is_slip(limit: &Quantity) -> bool {
+    !limit.is_zero() && limit.whole().is_some_and(|bytes| bytes < heap::MEBI / 2)
+}
 
 /// An amount as a measure: in thousandths, as far as these go.
 #[inline(never)]
