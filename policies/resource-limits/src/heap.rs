@@ -1,8 +1,8 @@
 //! What a container sets aside for a heap or a cache, which must leave room under its memory limit.
 
-use policy::{Finding, Problem};
+use policy::{Cluster, Finding, Problem};
 use workload::catalogue::{self, ContainerFacts, Setting};
-use workload::container::{Container, expand};
+use workload::container::{Container, EnvVar, expand};
 use workload::quantity::Quantity;
 use workload::texts::join;
 use workload::{Malformed, Path};
@@ -62,8 +62,11 @@ struct Search<'a> {
     before: &'a str,
 }
 
-/// What it may cost to fill in references to variables, in all containers of a pod: see [`expand`].
+/// What it may cost to find the values of variables, in all containers of a pod: see [`expand`].
 pub(crate) const BUDGET: usize = 1 << 20;
+
+/// What a look-up costs of that: an object is worth fifteen of them.
+const LOOKUP: usize = BUDGET / 16;
 
 /// How many bytes a mebibyte has.
 pub(crate) const MEBI: i64 = 1 << 20;
@@ -74,6 +77,7 @@ pub(crate) fn judge(
     container: &Container<'_>,
     limit: &Quantity,
     room: i32,
+    cluster: &Cluster<'_>,
     budget: &mut usize,
 ) -> Result<Option<Finding>, Malformed> {
     let percent = 100 - i64::from(room);
@@ -82,7 +86,7 @@ pub(crate) fn judge(
     let Some((bytes, most)) = limit.whole().and_then(|bytes| Some((bytes, bytes.checked_mul(share)?))) else {
         return Ok(None);
     };
-    let Some(found) = search(container, bytes, budget)? else { return Ok(None) };
+    let Some(found) = search(container, bytes, cluster, budget)? else { return Ok(None) };
     let Some(amount) = found.amount.filter(|amount| *amount > most) else { return Ok(None) };
     let (room, percent) = (i64::from(room).to_string(), percent.to_string());
     let name = container.name;
@@ -106,7 +110,12 @@ pub(crate) fn judge(
     ))
 }
 
-fn search(container: &Container<'_>, limit: i64, budget: &mut usize) -> Result<Option<Found>, Malformed> {
+fn search(
+    container: &Container<'_>,
+    limit: i64,
+    cluster: &Cluster<'_>,
+    budget: &mut usize,
+) -> Result<Option<Found>, Malformed> {
     let mut flags = vec![HEAP_FLAG];
     if let Some(value) = container.node.value()
         && let Some(system) = catalogue::system_of(&ContainerFacts::read(value))
@@ -122,20 +131,22 @@ fn search(container: &Container<'_>, limit: i64, budget: &mut usize) -> Result<O
     for index in 0..variables.len() {
         // A value can refer to those before it.
         let Some((variable, before)) = variables.get_mut(..=index).and_then(<[_]>::split_last_mut) else { break };
-        variable.value = variable.value.map(|value| expand(value, before, budget));
-    }
-    for (index, variable) in variables.iter().enumerate() {
+        let (field, value) = match variable.value {
+            Some(value) => ("value", Some(expand(value, before, budget))),
+            None => ("valueFrom", from_config_map(variable, cluster, budget)?),
+        };
+        variable.value = value;
+        let (name, path) = (variable.name, variable.node.path().field(field));
         // Of several with one name, the last counts.
-        let is_last = variables.iter().skip(index + 1).all(|later| later.name != variable.name);
-        let Some(text) = variable.value.filter(|_| is_last) else { continue };
-        let rank = match variable.name {
+        let is_last = variables.iter().skip(index + 1).all(|later| later.name != name);
+        let Some(text) = value.filter(|_| is_last) else { continue };
+        let rank = match name {
             "JAVA_TOOL_OPTIONS" => Rank::ToolOptions,
             "_JAVA_OPTIONS" => Rank::JavaOptions,
             _ => Rank::Variable,
         };
-        let path = variable.node.path().field("value");
         search.before = "";
-        match size_of(variable.name, text.trim_ascii()).filter(|_| is_heap_variable(variable.name)) {
+        match size_of(name, text.trim_ascii()).filter(|_| is_heap_variable(name)) {
             Some(size) => search.take(size, rank, text, path),
             None => search.read(text, rank, path),
         }
@@ -150,6 +161,33 @@ fn search(container: &Container<'_>, limit: i64, budget: &mut usize) -> Result<O
         }
     }
     Ok(search.flagged.or(search.found))
+}
+
+/// The value that a `ConfigMap` has for a variable, where the variable's name promises a heap, and the cluster tells. Nobody
+/// has to let this policy read every `ConfigMap`: what it cannot look up is not known.
+#[inline(never)]
+fn from_config_map(
+    variable: &EnvVar<'_>,
+    cluster: &Cluster<'_>,
+    budget: &mut usize,
+) -> Result<Option<&'static str>, Malformed> {
+    let name = variable.name;
+    if !["OPTS", "OPTIONS", "JVMFLAGS"].iter().any(|ending| name.ends_with(ending)) && !is_heap_variable(name) {
+        return Ok(None);
+    }
+    let reference = variable.node.dig("valueFrom.configMapKeyRef")?;
+    if reference.is_absent() {
+        return Ok(None);
+    }
+    let (name, key) = (reference.text_at("name")?, reference.text_at("key")?);
+    *budget = budget.saturating_sub(LOOKUP);
+    // The API server takes any text for a name here, and clients put it into a path.
+    if *budget == 0 || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')) {
+        return Ok(None);
+    }
+    let Ok(Some(map)) = cluster.get("v1", "ConfigMap", name) else { return Ok(None) };
+    let value = map.get("data").and_then(|data| data.get(key)?.as_str());
+    Ok(value.map(|value| &*value.to_owned().leak()))
 }
 
 impl<'a> Search<'a> {
@@ -243,9 +281,10 @@ fn jvm_share(option: &str, text: &str, limit: i64) -> Option<Size> {
     let size = match option {
         "-XX:MinRAMPercentage" if is_small => share(text, 10),
         "-XX:MaxRAMPercentage" if !is_small => share(text, 10),
-        MAX_RAM_FRACTION if !is_small => {
-            text.parse().ok().and_then(|parts| 1000_i64.checked_div(parts)).map(Size::Share)
-        }
+        MAX_RAM_FRACTION if !is_small => match bytes(text, "") {
+            Some(Size::Bytes(parts)) => 1000_i64.checked_div(parts).map(Size::Share),
+            _ => None,
+        },
         _ => return None,
     };
     Some(size.unwrap_or(Size::Unknown))
@@ -253,6 +292,7 @@ fn jvm_share(option: &str, text: &str, limit: i64) -> Option<Size> {
 
 /// Whether the catalogue knows this variable to hold the size of a heap. Its name is the system's own, so that it counts
 /// whatever the image is called.
+#[inline(never)]
 fn is_heap_variable(name: &str) -> bool {
     for system in catalogue::SYSTEMS {
         for fact in system.heap() {

@@ -74,7 +74,7 @@ impl Policy for ResourceLimits {
             }
             let limits = [amounts.positive_limit(MEMORY), pod.positive_limit(MEMORY)];
             if let Some(limit) = limits.into_iter().flatten().min() {
-                findings.extend(heap::judge(&container, limit, self.heap_room, &mut budget)?);
+                findings.extend(heap::judge(&container, limit, self.heap_room, &review.cluster, &mut budget)?);
             }
         }
         // Where nobody asks for anything, and nobody has to, an empty pod takes nothing from anybody.
@@ -441,8 +441,42 @@ mod oracle;
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
+    use serde_json::{Value, json};
+
     #[test]
     fn every_case_is_judged_as_it_says() {
         corpus::check_policy::<super::ResourceLimits>();
+    }
+
+    /// Tells no one anything, and keeps what it was asked.
+    struct Asked(RefCell<Vec<String>>);
+
+    impl policy::Host for Asked {
+        fn call(&self, _: &str, operation: &str, payload: &[u8]) -> Result<Vec<u8>, String> {
+            let payload: Value = serde_json::from_slice(payload).unwrap();
+            self.0.borrow_mut().push([operation, " ", payload["name"].as_str().unwrap()].concat());
+            Err("not granted".to_owned())
+        }
+    }
+
+    #[test]
+    fn only_names_are_looked_up() {
+        let names = ["zk.config-1", "zk/../../secrets/x", "zk?watch=true", "zk#", "zk%2e", "zk config", "zk_config"];
+        let from = |name| json!({ "configMapKeyRef": { "name": name, "key": "heap" } });
+        let env: Vec<Value> = names.iter().map(|name| json!({ "name": "A_OPTS", "valueFrom": from(name) })).collect();
+        let resources = json!({ "limits": { "cpu": 1, "memory": "1Gi" } });
+        let containers = json!([{ "name": "app", "image": "x", "resources": resources, "env": env }]);
+        let pods = json!({ "group": "", "version": "v1", "kind": "Pod", "resource": "pods" });
+        let payload = json!({ "settings": {}, "request": {
+            "operation": "CREATE", "kind": pods, "resource": pods, "userInfo": {}, "name": "x", "namespace": "a",
+            "object": { "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "x" }, "spec": { "containers": containers } },
+        } });
+        let host = Asked(RefCell::default());
+        let answer = policy::validate::<super::ResourceLimits>(payload.to_string().as_bytes(), &host);
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!(answer["accepted"], true, "{answer}");
+        assert_eq!(*host.0.borrow(), ["get_resource zk.config-1"]);
     }
 }
