@@ -99,6 +99,50 @@ fn warnings_count_only_when_asked() {
     assert_eq!(quorate(folder.path(), &["check", "--fail-on", "warning", "zk.yaml"]).0, 1);
 }
 
+/// The blocks of a page that are of this language.
+fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
+    let fence = format!("\n```{language}\n");
+    page.split(&fence).skip(1).map(|rest| rest.split_once("```").unwrap().0).collect()
+}
+
+#[test]
+fn the_way_from_the_tutorial_is_as_its_page_says() {
+    let read = |name: &str| fs::read_to_string(corpus::root().join(name)).unwrap();
+    let page = read("docs/zookeeper.md");
+    let mended = read("test-data/ensembles/zookeeper-tutorial.yaml");
+    let folder = folder(&[("zookeeper.yaml", mended.as_bytes())]);
+    let (code, report) = quorate(folder.path(), &["check", "--fail-on", "warning", "zookeeper.yaml"]);
+    assert_eq!((code, report.as_str()), (0, "1 file, 4 objects: nothing found\n"));
+
+    let (told, hunks) = (blocks(&page, "text"), blocks(&page, "diff"));
+    assert_eq!((told.len(), hunks.len()), (2, 2));
+    for (told, hunk) in told.iter().zip(hunks) {
+        let lines = || hunk.lines().filter(|line| !["---", "+++", "@@ "].iter().any(|start| line.starts_with(start)));
+        let side = |left_out: char| {
+            let mut side = String::new();
+            for line in lines().filter(|line| !line.starts_with(left_out)) {
+                side.push_str(&line[1..]);
+                side.push('\n');
+            }
+            side
+        };
+        let (old, new) = (side('+'), side('-'));
+        assert_eq!(mended.matches(&new).count(), 1, "{new}");
+        fs::write(folder.path().join("zookeeper.yaml"), mended.replace(&new, &old)).unwrap();
+        let (code, report) = quorate(folder.path(), &["check", "zookeeper.yaml"]);
+        // The page breaks lines, has the places of the tutorial, and leaves out what the manifest says there.
+        let close = |text: &str| text.split_whitespace().collect::<String>();
+        let (_, told) = told.split_once("error[").unwrap();
+        let (what, rest) = told.split_once("why:").unwrap();
+        let (why, fix) = rest.split_once("fix:").unwrap();
+        for part in [format!("error[{what}"), format!("why:{why}"), format!("fix:{fix}")] {
+            assert!(close(&report).contains(&close(&part)), "{part}\n{report}");
+        }
+        assert_eq!((code, report.matches("error[").count()), (1, 1), "{report}");
+        assert!(report.ends_with("1 file, 4 objects: 1 error\n"), "{report}");
+    }
+}
+
 #[test]
 fn wrong_usage_is_told_on_standard_error_with_code_2() {
     for arguments in [
