@@ -181,7 +181,7 @@ fn from_config_map(
     }
     let (name, key) = (reference.text_at("name")?, reference.text_at("key")?);
     *budget = budget.saturating_sub(LOOKUP);
-    // The API server takes any text for a name here, and clients put it into a path.
+    // The API server checks names after mutating policies have seen them, and clients put them into a path.
     if *budget == 0 || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')) {
         return Ok(None);
     }
@@ -285,6 +285,8 @@ fn jvm_share(option: &str, text: &str, limit: i64) -> Option<Size> {
             Some(Size::Bytes(parts)) => 1000_i64.checked_div(parts).map(Size::Share),
             _ => None,
         },
+        // Of which all shares are then taken, whatever the limit is.
+        "-XX:MaxRAM" => None,
         _ => return None,
     };
     Some(size.unwrap_or(Size::Unknown))
