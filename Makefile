@@ -18,7 +18,7 @@ CARGO_NATIVE = --release --workspace --locked
 say = @printf '\n== %s\n' '$(1)'
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint build modules bench e2e mutants generate clean toolchain xtask
+.PHONY: help run test lint build modules bench e2e prove mutants generate clean toolchain xtask
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -61,6 +61,12 @@ bench: build ## measure the checker and the modules
 
 e2e: build ## compare with kwctl and policy-server, where they are installed
 	@$(XTASK) e2e
+
+# N generated objects of each claim instead of its own number; SEED: what they follow from; CLAIMS: only these.
+prove: modules ## put what the rules claim to a real Kubernetes control plane (QUORATE_CLUSTER_BIN)
+	$(call say,building the proof)
+	cargo build $(CARGO_NATIVE) --bin proof
+	@$(TARGET)/release/proof $(if $(N),--count $(N)) $(if $(SEED),--seed $(SEED)) $(CLAIMS)
 
 mutants: ## whether the cases notice each change of a rule (needs cargo-mutants)
 	@cargo mutants --version >/dev/null || { echo 'cargo install --locked cargo-mutants' >&2; exit 1; }

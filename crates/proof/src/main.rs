@@ -1,0 +1,127 @@
+//! `make prove`: the claims of the rules, tried against a real control plane.
+
+use std::fs;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use proof::claim::Claim;
+use proof::claims;
+use proof::drive::{self, Extent, Tally};
+use proof::plane::{Options, Plane, Programs};
+use proof::report;
+use proof::room::Stage;
+use proof::rules::Rules;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Tries what the rules claim of Kubernetes against a control plane of its own, with simulated nodes.
+///
+/// The programs etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubectl and kwok are looked for in the folder that
+/// `QUORATE_CLUSTER_BIN` names, or on PATH.
+#[derive(Parser)]
+#[command(name = "prove")]
+struct Args {
+    /// The claims to try; all when none is named
+    #[arg(value_name = "CLAIM")]
+    claims: Vec<String>,
+    /// How many generated objects of each claim, instead of its own number
+    #[arg(long, short = 'n', value_name = "N")]
+    count: Option<usize>,
+    /// What the generated objects follow from
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// Only the generated object of this number, as a contradiction names it
+    #[arg(long, value_name = "I")]
+    object: Option<u64>,
+    /// List the claims
+    #[arg(long)]
+    list: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("prove: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run(args: &Args) -> Result<bool> {
+    let claims = chosen(&args.claims)?;
+    if args.list {
+        for claim in &claims {
+            println!("{:<20} {}", claim.about().name, claim.about().claims);
+        }
+        return Ok(true);
+    }
+    let programs = Programs::find()?;
+    let rules = Rules::load()?;
+    eprintln!("== starting a control plane");
+    let plane = Plane::start(&programs, &Options::default()).await?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let result = tokio::select! {
+        result = prove(args, &claims, &plane, &rules) => result,
+        _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
+        _ = terminate.recv() => Err(anyhow::anyhow!("terminated")),
+        _ = hangup.recv() => Err(anyhow::anyhow!("hung up")),
+    };
+    plane.stop().await;
+    result
+}
+
+fn chosen(names: &[String]) -> Result<Vec<Box<dyn Claim>>> {
+    let mut claims = claims::all();
+    if let Some(unknown) = names.iter().find(|name| !claims.iter().any(|claim| claim.about().name == **name)) {
+        let known: Vec<&str> = claims.iter().map(|claim| claim.about().name).collect();
+        bail!("there is no claim \"{unknown}\"; there are: {}", known.join(", "));
+    }
+    claims.retain(|claim| names.is_empty() || names.iter().any(|name| name == claim.about().name));
+    Ok(claims)
+}
+
+async fn prove(args: &Args, claims: &[Box<dyn Claim>], plane: &Plane, rules: &Rules) -> Result<bool> {
+    let version = plane.version().await?;
+    eprintln!("== Kubernetes {version}; seed {}", args.seed);
+    let extent = Extent { seed: args.seed, count: args.count, only: args.object };
+    let stage = Stage::new(plane.api.clone());
+    let mut tallies = Vec::new();
+    for claim in claims {
+        eprintln!("== {}", claim.about().name);
+        tallies.push(drive::run(claim.as_ref(), &stage, rules, extent).await?);
+    }
+    println!("{}", report::table(&tallies));
+    for tally in &tallies {
+        for (why, count) in &tally.unplayable {
+            println!("{}: not played ({count}): {why}", tally.about.name);
+        }
+    }
+    let mut holds = true;
+    for tally in &tallies {
+        // A single object says nothing about the others.
+        let failures = if args.object.is_some() { Vec::new() } else { tally.failures() };
+        for failure in &failures {
+            println!("{}: {failure}", tally.about.name);
+        }
+        for contradiction in tally.contradictions.iter().take(drive::SHOWN) {
+            println!("\n{}: {}", tally.about.name, report::contradiction(contradiction));
+        }
+        holds &= failures.is_empty() && tally.contradictions.is_empty();
+    }
+    let is_whole = args.claims.is_empty() && args.object.is_none() && args.count.is_none();
+    if is_whole && holds {
+        write_page(&tallies, &version, args.seed)?;
+    }
+    Ok(holds)
+}
+
+fn write_page(tallies: &[Tally], version: &str, seed: u64) -> Result<()> {
+    let path = corpus::root().join("docs/proof.md");
+    fs::write(&path, report::page(tallies, version, seed)).with_context(|| path.display().to_string())
+}

@@ -1,0 +1,217 @@
+//! What the cluster holds, kept current by watches: waiting is for a moment, never for a time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use futures::{StreamExt, pin_mut};
+use kube::core::WatchEvent;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::api::Api;
+
+/// What is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Watched {
+    /// `v1` Pod.
+    Pods,
+    /// `v1` Node; they are in no namespace: `""`.
+    Nodes,
+    /// `apps/v1` StatefulSet.
+    StatefulSets,
+    /// `policy/v1` PodDisruptionBudget.
+    DisruptionBudgets,
+}
+
+impl Watched {
+    const ALL: [Self; 4] = [Self::Pods, Self::Nodes, Self::StatefulSets, Self::DisruptionBudgets];
+
+    fn kind(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Pods => ("v1", "Pod"),
+            Self::Nodes => ("v1", "Node"),
+            Self::StatefulSets => ("apps/v1", "StatefulSet"),
+            Self::DisruptionBudgets => ("policy/v1", "PodDisruptionBudget"),
+        }
+    }
+}
+
+/// The objects of one kind in one namespace, by name.
+pub type Objects = BTreeMap<String, Arc<Value>>;
+
+/// Something did not come to be in time.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} did not happen within {limit:?}")]
+pub struct Late {
+    /// What was waited for.
+    pub what: String,
+    /// How long.
+    pub limit: Duration,
+}
+
+/// What the cluster holds.
+#[derive(Debug)]
+pub struct Mirror {
+    shared: Arc<Shared>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    places: Mutex<HashMap<(Watched, String), Place>>,
+}
+
+#[derive(Debug)]
+struct Place {
+    current: watch::Sender<Objects>,
+    /// Every state that an object of this place was seen in, in order; the last state of one that is gone once more.
+    history: Vec<Arc<Value>>,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { current: watch::Sender::new(Objects::new()), history: Vec::new() }
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Mirror {
+    /// Begins to watch.
+    pub fn start(api: &Api) -> Self {
+        let shared = Arc::new(Shared::default());
+        let tasks = Watched::ALL.map(|watched| tokio::spawn(follow(api.clone(), Arc::clone(&shared), watched)));
+        Self { shared, tasks: tasks.into() }
+    }
+
+    /// What is there now.
+    pub fn now(&self, watched: Watched, namespace: &str) -> Objects {
+        self.shared.place(watched, namespace, |place| place.current.borrow().clone())
+    }
+
+    /// Every state that an object was seen in, in order.
+    pub fn history(&self, watched: Watched, namespace: &str) -> Vec<Arc<Value>> {
+        self.shared.place(watched, namespace, |place| place.history.clone())
+    }
+
+    /// Drops what is remembered of a namespace that nobody asks for any more.
+    pub fn forget(&self, namespace: &str) {
+        let mut places = self.shared.lock();
+        places.retain(|(_, of), _| of != namespace);
+    }
+
+    /// Waits until `test` gives something, asked now and after each change.
+    ///
+    /// # Errors
+    /// [`Late`], with `what`, when it gives nothing within `limit`.
+    pub async fn until<T>(
+        &self,
+        watched: Watched,
+        namespace: &str,
+        what: &str,
+        limit: Duration,
+        mut test: impl FnMut(&Objects) -> Option<T>,
+    ) -> Result<T, Late> {
+        let mut changes = self.shared.place(watched, namespace, |place| place.current.subscribe());
+        let wait = async {
+            loop {
+                let found = test(&changes.borrow_and_update());
+                if let Some(found) = found {
+                    return found;
+                }
+                if changes.changed().await.is_err() {
+                    // Forgotten while somebody waits: it never comes.
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        timeout(limit, wait).await.map_err(|_| Late { what: what.to_owned(), limit })
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Watched, String), Place>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place<T>(&self, watched: Watched, namespace: &str, read: impl FnOnce(&mut Place) -> T) -> T {
+        read(self.lock().entry((watched, namespace.to_owned())).or_default())
+    }
+
+    fn is(&self, watched: Watched, object: Value, gone: bool) {
+        let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
+        let (namespace, name) = (text("namespace"), text("name"));
+        let object = Arc::new(object);
+        self.place(watched, &namespace, |place| {
+            if watched == Watched::Pods {
+                place.history.push(Arc::clone(&object));
+            }
+            place.current.send_modify(|objects| {
+                if gone {
+                    objects.remove(&name);
+                } else {
+                    objects.insert(name, object);
+                }
+            });
+        });
+    }
+
+    /// What is no longer there after a list goes.
+    fn only(&self, watched: Watched, items: Vec<Value>) {
+        for ((kind, _), place) in self.lock().iter_mut() {
+            if *kind == watched {
+                place.current.send_modify(BTreeMap::clear);
+            }
+        }
+        for item in items {
+            self.is(watched, item, false);
+        }
+    }
+}
+
+async fn follow(api: Api, shared: Arc<Shared>, watched: Watched) {
+    loop {
+        // A watch ends now and then, by the server's own choice: then all is read anew.
+        if follow_once(&api, &shared, watched).await.is_err() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+async fn follow_once(api: &Api, shared: &Shared, watched: Watched) -> Result<()> {
+    let (api_version, kind) = watched.kind();
+    let path = api.path(api_version, kind, "", "");
+    let mut list = api.get(&path).await?;
+    let version = list["metadata"]["resourceVersion"].as_str().context("a list without version")?.to_owned();
+    let mut items = match list["items"].take() {
+        Value::Array(items) => items,
+        _ => Vec::new(),
+    };
+    for item in &mut items {
+        // The items of a list say neither.
+        item["apiVersion"] = api_version.into();
+        item["kind"] = kind.into();
+    }
+    shared.only(watched, items);
+    let events = api.watch(&path, &version).await?;
+    pin_mut!(events);
+    while let Some(event) = events.next().await {
+        match event? {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => shared.is(watched, object, false),
+            WatchEvent::Deleted(object) => shared.is(watched, object, true),
+            WatchEvent::Bookmark(_) => {}
+            WatchEvent::Error(status) => return Err(anyhow!("{}", status.message)),
+        }
+    }
+    Ok(())
+}

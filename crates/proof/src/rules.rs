@@ -1,0 +1,181 @@
+//! The rules as they are shipped: the annotated modules, run by the checker's own engine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+use cluster::grants::ContextAwareResource;
+use cluster::request::UserInfo;
+use cluster::{Cluster, Grants, Requests};
+use quorate::engine::{Engine, Host, Limits, Module, ValidationResponse, builtins};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// All policies.
+#[derive(Debug)]
+pub struct Rules(BTreeMap<&'static str, (Module, Arc<Grants>)>);
+
+/// What is asked of a policy.
+#[derive(Debug, Clone, Copy)]
+pub enum Change<'a> {
+    /// The object is new.
+    Create(&'a Value),
+    /// The object was another one before.
+    Update {
+        /// The object.
+        object: &'a Value,
+        /// What it was.
+        old: &'a Value,
+    },
+    /// The object goes.
+    Delete(&'a Value),
+    /// The count of the object, which has the one before, changes.
+    Scale {
+        /// The object as it is.
+        object: &'a Value,
+        /// The count before.
+        from: i32,
+        /// The count after.
+        to: i32,
+    },
+}
+
+/// What a policy says.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Said {
+    /// Whether the object is accepted.
+    pub accepted: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Everything it found.
+    pub findings: Vec<Found>,
+    /// The object as the policy wants it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mutated: Option<Value>,
+    /// What it tells the user, findings or not.
+    pub warnings: Vec<String>,
+}
+
+/// One finding.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+pub struct Found {
+    /// What it is about, in one word.
+    pub code: String,
+    /// `error` or `warning`.
+    pub level: String,
+    /// Where: a JSON pointer.
+    #[serde(default)]
+    pub path: String,
+    /// The sentence.
+    #[serde(default)]
+    pub message: String,
+    /// Why it matters.
+    #[serde(default)]
+    pub why: String,
+    /// What to do.
+    #[serde(default)]
+    pub advice: String,
+    /// What would mend it: RFC 6902.
+    #[serde(default)]
+    pub patch: Option<Value>,
+    /// An object that would mend it.
+    #[serde(default)]
+    pub creates: Option<Value>,
+}
+
+impl Said {
+    /// Whether it found this.
+    pub fn has(&self, code: &str) -> bool {
+        self.findings.iter().any(|found| found.code == code)
+    }
+
+    /// Whether it found this, and denies for it.
+    pub fn denies(&self, code: &str) -> bool {
+        self.findings.iter().any(|found| found.code == code && found.level == "error")
+    }
+
+    /// Says the opposite of what it said: what a wrong rule may do.
+    #[must_use]
+    pub fn but(&self, accepted: bool) -> Self {
+        Self { accepted, findings: Vec::new(), ..self.clone() }
+    }
+}
+
+struct Answers {
+    cluster: Cluster,
+    grants: Arc<Grants>,
+}
+
+impl Host for Answers {
+    fn call(&self, binding: &str, namespace: &str, operation: &str, payload: &[u8]) -> Result<Arc<[u8]>, String> {
+        let answer = self.cluster.host_call(&self.grants, binding, namespace, operation, payload, &mut |_| {});
+        answer.map_err(|error| error.to_string())
+    }
+
+    fn console_log(&self, _line: &str) {}
+}
+
+impl Rules {
+    /// Loads the modules that the checker is built with.
+    ///
+    /// # Errors
+    /// A module that does not load.
+    pub fn load() -> Result<Self> {
+        let engine = Engine::new(Limits::default())?;
+        let mut modules = BTreeMap::new();
+        for builtin in builtins() {
+            let module = engine.builtin(builtin)?;
+            let metadata = module.metadata().with_context(|| format!("{} is not annotated", builtin.name()))?;
+            let kinds = metadata
+                .context_aware_resources
+                .iter()
+                .map(|kind| ContextAwareResource { api_version: kind.api_version.clone(), kind: kind.kind.clone() });
+            let grants = Arc::new(Grants::cluster_wide(kinds));
+            modules.insert(builtin.name(), (module, grants));
+        }
+        Ok(Self(modules))
+    }
+
+    /// Asks a policy, with these settings, about a change in a cluster that holds `others`.
+    ///
+    /// # Errors
+    /// No request can be built, or the module fails: neither is a verdict.
+    pub fn ask(&self, policy: &str, settings: &Value, change: Change<'_>, others: &[Value]) -> Result<Said> {
+        let (module, grants) = self.0.get(policy).with_context(|| format!("there is no policy {policy}"))?;
+        let mut objects: Vec<Arc<Value>> = others.iter().cloned().map(Arc::new).collect();
+        // What changes is there already.
+        match change {
+            Change::Create(_) => {}
+            Change::Update { old, .. } => objects.push(Arc::new(old.clone())),
+            Change::Delete(object) | Change::Scale { object, .. } => objects.push(Arc::new(object.clone())),
+        }
+        let cluster = Cluster::new(objects);
+        let requests = Requests::new(cluster.resources()).user(UserInfo::default());
+        let request = match change {
+            Change::Create(object) => requests.create(object),
+            Change::Update { object, old } => requests.update(object, old),
+            Change::Delete(object) => requests.delete(object),
+            Change::Scale { object, from, to } => requests.scale(object, from, to),
+        };
+        let request = serde_json::to_vec(&request.map_err(|error| anyhow!("no request can be built: {error}"))?)?;
+        let settings = if settings.is_null() { "{}".to_owned() } else { settings.to_string() };
+        let host: Arc<dyn Host> = Arc::new(Answers { cluster, grants: Arc::clone(grants) });
+        read(module.validate(&request, settings.as_bytes(), &host)?)
+    }
+}
+
+fn read(answer: ValidationResponse) -> Result<Said> {
+    let findings = answer.audit_annotations.as_ref().and_then(|annotations| annotations.get("findings"));
+    let findings = match findings {
+        None => Vec::new(),
+        Some(text) => serde_json::from_str(text).context("the findings cannot be read")?,
+    };
+    Ok(Said {
+        accepted: answer.accepted,
+        message: answer.message,
+        findings,
+        mutated: answer.mutated_object,
+        warnings: answer.warnings.unwrap_or_default(),
+    })
+}
