@@ -74,10 +74,14 @@ pub fn pod_spec(object: &Value) -> Option<&'static str> {
     }
 }
 
-/// The pod that the object would make: itself, or one of its template.
+/// The pod that the object would make: itself, or one of its template. Nobody owns it: of what a controller owns a rule only warns.
 pub fn pod(object: &Value) -> Option<Value> {
     if object["kind"] == "Pod" {
-        return Some(object.clone());
+        let mut pod = object.clone();
+        if let Some(metadata) = pod["metadata"].as_object_mut() {
+            metadata.remove("ownerReferences");
+        }
+        return Some(pod);
     }
     let spec = object.pointer(pod_spec(object)?)?.clone();
     let template = object.pointer(pod_spec(object)?.strip_suffix("/spec")?)?;
