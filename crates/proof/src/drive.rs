@@ -12,6 +12,7 @@ use crate::claim::{About, Claim, Stance, Subject, Trouble};
 use crate::room::Stage;
 use crate::rules::{Rules, Said};
 use crate::shrink;
+use crate::stories::{self, Stories};
 
 /// How many batches are made until enough objects could be played.
 const TRIES: usize = 50;
@@ -52,6 +53,8 @@ pub struct Tally {
     pub caught: Vec<(&'static str, usize)>,
     /// The codes that were found.
     pub codes: BTreeSet<String>,
+    /// The failures that were seen, by policy and code.
+    pub stories: Stories,
     /// How long it took.
     pub took: Duration,
 }
@@ -121,6 +124,7 @@ pub async fn run(claim: &dyn Claim, stage: &Stage, rules: &Rules, extent: Extent
         contradictions: Vec::new(),
         caught: claim.wrong().iter().map(|wrong| (wrong.name, 0)).collect(),
         codes: BTreeSet::new(),
+        stories: Stories::new(),
         took: Duration::ZERO,
     };
     let cases = if extent.only.is_some() { Vec::new() } else { claim.cases()? };
@@ -181,14 +185,16 @@ fn take(tally: &mut Tally, claim: &dyn Claim, tried: Tried, is_case: bool) -> Re
         }
     }
     tally.codes.extend(said.findings.iter().map(|found| found.code.clone()));
-    match claim.contradiction(&subject, &said, &seen) {
-        Some(why) => tally.contradictions.push(Contradiction { subject, why, said, seen }),
-        None => {
-            for (wrong, (_, caught)) in claim.wrong().iter().zip(&mut tally.caught) {
-                if claim.contradiction(&subject, &(wrong.says)(&subject, &said), &seen).is_some() {
-                    *caught += 1;
-                }
-            }
+    if let Some(why) = claim.contradiction(&subject, &said, &seen) {
+        tally.contradictions.push(Contradiction { subject, why, said, seen });
+        return Ok(());
+    }
+    for policy in tally.about.policies.iter().take(1) {
+        stories::remember(&mut tally.stories, policy, &subject, &said, &seen, is_case);
+    }
+    for (wrong, (_, caught)) in claim.wrong().iter().zip(&mut tally.caught) {
+        if claim.contradiction(&subject, &(wrong.says)(&subject, &said), &seen).is_some() {
+            *caught += 1;
         }
     }
     Ok(())

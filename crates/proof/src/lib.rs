@@ -16,3 +16,4 @@ pub mod report;
 pub mod room;
 pub mod rules;
 mod shrink;
+pub mod stories;

@@ -12,6 +12,7 @@ use proof::plane::{Options, Plane, Programs};
 use proof::report;
 use proof::room::Stage;
 use proof::rules::Rules;
+use proof::stories::{self, Stories};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Tries what the rules claim of Kubernetes against a control plane of its own, with simulated nodes.
@@ -116,12 +117,26 @@ async fn prove(args: &Args, claims: &[Box<dyn Claim>], plane: &Plane, rules: &Ru
     }
     let is_whole = args.claims.is_empty() && args.object.is_none() && args.count.is_none();
     if is_whole && holds {
-        write_page(&tallies, &version, args.seed)?;
+        write_pages(&tallies, &version, args.seed)?;
     }
     Ok(holds)
 }
 
-fn write_page(tallies: &[Tally], version: &str, seed: u64) -> Result<()> {
-    let path = corpus::root().join("docs/proof.md");
-    fs::write(&path, report::page(tallies, version, seed)).with_context(|| path.display().to_string())
+/// What the repository says of the proof.
+fn write_pages(tallies: &[Tally], version: &str, seed: u64) -> Result<()> {
+    let write = |path: String, text: String| {
+        let path = corpus::root().join(path);
+        fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        fs::write(&path, text).with_context(|| path.display().to_string())
+    };
+    write("docs/proof.md".to_owned(), report::page(tallies, version, seed))?;
+    let mut stories = Stories::new();
+    for tally in tallies {
+        stories.extend(tally.stories.clone());
+    }
+    for policy in stories::POLICIES {
+        let codes = stories::codes(policy)?;
+        write(format!("docs/findings/{policy}.md"), stories::page(policy, &codes, &stories, version))?;
+    }
+    Ok(())
 }

@@ -337,8 +337,10 @@ impl Check<'_> {
                     Some(at) => (self.place(&objects[at], &told.path), objects[at].input),
                     None => (self.place(object, ""), object.input),
                 };
-                let name = policy.map_or(&self.checker.checker, |index| self.checker.policies[index].name());
+                let asked = policy.map(|index| &self.checker.policies[index]);
+                let name = asked.map_or(&self.checker.checker, Policy::name);
                 let mut finding = finding(name, &told, about, place);
+                finding.see = asked.and_then(|policy| policy.page(&told.code));
                 if !object.names_namespace {
                     leave_namespace_open(finding.creates.as_mut());
                 }
@@ -394,6 +396,7 @@ fn finding(policy: &Arc<str>, told: &Told, object: ObjectRef, place: Place) -> F
         message: told.message.clone(),
         why: told.why.clone(),
         advice: told.advice.clone(),
+        see: None,
         patch: told.patch.clone().filter(|patch| patch.as_array().is_some_and(|edits| !edits.is_empty())),
         creates: told.creates.clone().filter(Value::is_object),
     }

@@ -113,6 +113,8 @@ pub struct Finding {
     pub why: String,
     /// What to do; may be empty.
     pub advice: String,
+    /// The address of a page that says more; absent where the policy names none.
+    pub see: Option<String>,
     /// The JSON Patch (RFC 6902) of the judged object that mends it.
     pub patch: Option<Value>,
     /// A whole object to create, which mends it.

@@ -31,4 +31,4 @@ mod world;
 
 pub use check::{Checker, REMOVED_API_VERSION};
 pub use finding::{CHECKER, Finding, Level, Note, NoteKind, ObjectRef, Place, Problem, Report, Summary, Verdict};
-pub use policies::{CHECKER_SETTINGS, Policy, PolicyError, built_in};
+pub use policies::{CHECKER_SETTINGS, FINDINGS_PAGE, Policy, PolicyError, built_in};

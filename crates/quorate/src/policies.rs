@@ -16,6 +16,9 @@ use crate::world::{View, World};
 /// where it sees all objects at once.
 pub const CHECKER_SETTINGS: &str = "quorate.dev/checker-settings";
 
+/// The annotation in a module's metadata that names the page on which each finding has a section, headed by its code.
+pub const FINDINGS_PAGE: &str = "quorate.dev/findings";
+
 /// A policy cannot take part.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
@@ -62,6 +65,7 @@ pub struct Policy {
     settings: Vec<u8>,
     matcher: Matcher,
     grants: Arc<Grants>,
+    page: Option<String>,
 }
 
 impl Policy {
@@ -93,7 +97,8 @@ impl Policy {
         let matcher = Matcher::new(metadata.rules.iter().map(rule).collect());
         let settings = Value::Object(settings.clone()).to_string().into_bytes();
         let name = Arc::from(module.name());
-        let policy = Self { name, module, settings, matcher, grants: Arc::new(grants) };
+        let page = metadata.annotations.as_ref().and_then(|annotations| annotations.get(FINDINGS_PAGE)).cloned();
+        let policy = Self { name, module, settings, matcher, grants: Arc::new(grants), page };
 
         let (nowhere, _) = View::of(&Arc::new(World::default()), "");
         let answer = policy.module.validate_settings(&policy.settings, &policy.host(&Arc::new(nowhere)))?;
@@ -123,6 +128,11 @@ impl Policy {
     /// Its name, under which its findings are told.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Where more is said of a finding; nothing where the policy names no page.
+    pub(crate) fn page(&self, code: &str) -> Option<String> {
+        Some(format!("{}#{code}", self.page.as_ref()?))
     }
 
     /// Whether it wants to see the request, and in which version.

@@ -10,7 +10,7 @@ use annotate::{ExecutionMode, Metadata, Operation, PolicyType, Rule};
 use quorate::engine::{Engine, Limits};
 use quorate::input::{Content, Input};
 use quorate::report::human;
-use quorate::{CHECKER_SETTINGS, Checker, Level, NoteKind, Policy, PolicyError, Report, Verdict};
+use quorate::{CHECKER_SETTINGS, Checker, FINDINGS_PAGE, Level, NoteKind, Policy, PolicyError, Report, Verdict};
 use serde_json::{Map, Value, json};
 
 const BUNDLE: &str = "apiVersion: apps/v1
@@ -278,6 +278,25 @@ fn settings_for_the_checker_come_from_the_module_itself() {
             error(text)
         );
     }
+}
+
+#[test]
+fn an_error_points_to_the_page_that_its_policy_names() {
+    let annotations = BTreeMap::from([(FINDINGS_PAGE.to_owned(), "https://example.com/p.md".to_owned())]);
+    let with_page = Metadata { annotations: Some(annotations), ..metadata(&["apps"], &["v1"], &["*"]) };
+    let answer = with_findings(&json!([
+        {"code": "a", "level": "error", "path": "/spec", "message": "m", "advice": "f"},
+        {"code": "b", "level": "warning", "path": "/spec", "message": "n", "advice": "g"},
+    ]));
+    let report = check(vec![policy("p", &Guest::Answers(&answer), &with_page)], BUNDLE);
+    let see = |code: &str| report.findings.iter().find(|finding| finding.code == code).unwrap().see.as_deref();
+    assert_eq!(see("a"), Some("https://example.com/p.md#a"));
+    assert_eq!(see("b"), Some("https://example.com/p.md#b"));
+    let mut text = Vec::new();
+    human::write(&report, human::Options::default(), &mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("  fix: f\n  see: https://example.com/p.md#a\n"), "{text}");
+    assert_eq!(text.matches("see: ").count(), 1, "a warning is told in its own words: {text}");
 }
 
 #[test]

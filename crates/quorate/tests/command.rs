@@ -214,7 +214,7 @@ fn json_has_the_documented_fields_and_no_others() {
                 "path": "/apiVersion", "file": "old.yaml", "line": 1, "column": 1,
                 "message": "apiVersion: Invalid value: \"policy/v1beta1\": no Kubernetes since 1.25 serves it",
                 "why": "a cluster refuses this PodDisruptionBudget, and what it was to bring about never happens",
-                "advice": "use policy/v1", "fixable": false,
+                "advice": "use policy/v1", "see": null, "fixable": false,
             }],
             "problems": [
                 {"file": "bad.yaml", "line": report["problems"][0]["line"], "column": report["problems"][0]["column"], "message": message},

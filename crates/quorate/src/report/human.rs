@@ -118,6 +118,10 @@ fn write_finding(finding: &Finding, styles: &Styles, out: &mut impl Write) -> io
             write_labelled(name, &safe_lines(text, 7), styles, out)?;
         }
     }
+    // A warning is told in its own words.
+    if let (Level::Error, Some(page)) = (finding.level, &finding.see) {
+        write_labelled("see", &safe(page), styles, out)?;
+    }
     if let Some(object) = &finding.creates {
         write_labelled("add", "this object", styles, out)?;
         for line in yaml::lines(object) {

@@ -34,6 +34,7 @@ struct FindingEntry<'a> {
     message: &'a str,
     why: &'a str,
     advice: &'a str,
+    see: Option<&'a str>,
     fixable: bool,
 }
 
@@ -84,6 +85,7 @@ fn finding(finding: &Finding) -> FindingEntry<'_> {
         message: &finding.message,
         why: &finding.why,
         advice: &finding.advice,
+        see: finding.see.as_deref(),
         fixable: finding.fixable(),
     }
 }
