@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Tries what the rules claim of Kubernetes against a control plane of its own, with simulated nodes.
 ///
-/// The programs etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubectl and kwok are looked for in the folder that
+/// The programs etcd, kube-apiserver, kube-controller-manager, kube-scheduler and kwok are looked for in the folder that
 /// `QUORATE_CLUSTER_BIN` names, or on PATH.
 #[derive(Parser)]
 #[command(name = "prove")]
@@ -60,7 +60,7 @@ async fn run(args: &Args) -> Result<bool> {
         }
         return Ok(true);
     }
-    let programs = Programs::find()?;
+    let programs = Programs::find(&[])?;
     let rules = Rules::load()?;
     eprintln!("== starting a control plane");
     let plane = Plane::start(&programs, &Options::default()).await?;

@@ -22,8 +22,8 @@ use crate::api::Api;
 
 /// The variable that names the folder of the programs.
 pub const BINARIES: &str = "QUORATE_CLUSTER_BIN";
-/// What a control plane is made of; the first five must be there, and kubectl for what is tried as a user would.
-const PROGRAMS: [&str; 6] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "kubectl"];
+/// What a control plane is made of.
+const PROGRAMS: [&str; 5] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok"];
 /// How long the API server may take until it is ready, on a busy machine.
 const START_LIMIT: Duration = Duration::from_mins(2);
 
@@ -44,11 +44,11 @@ exit "$code"
 pub struct Programs(BTreeMap<&'static str, PathBuf>);
 
 impl Programs {
-    /// Finds them in the folder that [`BINARIES`] names, or on `PATH`.
+    /// Finds them, and `more`, in the folder that [`BINARIES`] names, or on `PATH`.
     ///
     /// # Errors
     /// What is missing, and what to do.
-    pub fn find() -> Result<Self> {
+    pub fn find(more: &[&'static str]) -> Result<Self> {
         let named = std::env::var_os(BINARIES).filter(|folder| !folder.is_empty());
         let folders: Vec<PathBuf> = match &named {
             Some(folder) => vec![PathBuf::from(folder)],
@@ -56,10 +56,11 @@ impl Programs {
         };
         let mut found = BTreeMap::new();
         let mut missing = Vec::new();
-        for program in PROGRAMS {
+        let wanted = [&PROGRAMS, more].concat();
+        for program in &wanted {
             match folders.iter().map(|folder| folder.join(program)).find(|path| path.is_file()) {
-                Some(path) => drop(found.insert(program, fs::canonicalize(&path).unwrap_or(path))),
-                None => missing.push(program),
+                Some(path) => drop(found.insert(*program, fs::canonicalize(&path).unwrap_or(path))),
+                None => missing.push(*program),
             }
         }
         if missing.is_empty() {
@@ -67,9 +68,9 @@ impl Programs {
         }
         let place = named.map_or("PATH".to_owned(), |folder| folder.to_string_lossy().into_owned());
         bail!(
-            "not found in {place}: {}. Set {BINARIES} to a folder that holds {} (Kubernetes 1.33 or newer, kwok 0.7 or newer)",
+            "not found in {place}: {}. Set {BINARIES} to a folder that holds {} (tried with Kubernetes 1.36 and kwok 0.8)",
             missing.join(", "),
-            PROGRAMS.join(", ")
+            wanted.join(", ")
         )
     }
 
@@ -214,15 +215,9 @@ impl Plane {
 
     fn spawn(&mut self, programs: &Programs, name: &'static str, arguments: &[String]) -> Result<()> {
         let log = File::create(self.log(name))?;
-        let mut words: Vec<OsString> = vec!["-c".into(), LEASH.into(), name.into(), programs.path(name).into()];
-        words.extend(arguments.iter().map(OsString::from));
-        let child = Command::new("sh")
-            .args(words)
-            .stdin(Stdio::piped())
+        let child = leashed(programs.path(name), arguments)
             .stdout(log.try_clone()?)
             .stderr(log)
-            // A key that interrupts the proof reaches these only through it.
-            .process_group(0)
             .spawn()
             .with_context(|| format!("{name} cannot be started"))?;
         self.running.push((name, child));
@@ -292,6 +287,16 @@ pub fn node(name: &str, labels: &Value) -> Value {
     node
 }
 
+/// A program that ends when the standard input of the child is closed, also by our own end.
+fn leashed(program: &Path, arguments: &[String]) -> Command {
+    let mut words: Vec<OsString> = vec!["-c".into(), LEASH.into(), "leash".into(), program.into()];
+    words.extend(arguments.iter().map(OsString::from));
+    let mut command = Command::new("sh");
+    // A key that interrupts the proof reaches these only through it.
+    command.args(words).stdin(Stdio::piped()).process_group(0);
+    command
+}
+
 fn at_text(folder: &Path, name: &str) -> String {
     folder.join(name).to_string_lossy().into_owned()
 }
@@ -304,4 +309,50 @@ fn free_ports<const N: usize>() -> Result<[u16; N]> {
         *port = listener.context("no free port on loopback")?.local_addr()?.port();
     }
     Ok(ports)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
+    use super::*;
+
+    /// Whether there is such a process.
+    async fn lives(process: &str) -> bool {
+        let asked = Command::new("sh").args(["-c", "kill -0 \"$0\" 2>/dev/null", process]).status().await;
+        asked.unwrap().success()
+    }
+
+    /// Starts something that says its process and then runs for long.
+    async fn start(script: &str) -> (Child, String) {
+        let mut child =
+            leashed(Path::new("sh"), &["-c".to_owned(), script.to_owned()]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).await.unwrap();
+        (child, line.trim().to_owned())
+    }
+
+    #[tokio::test]
+    async fn what_is_started_ends_with_us() {
+        for script in ["echo $$; exec sleep 600", "trap '' TERM; echo $$; while :; do sleep 1; done"] {
+            let (mut child, process) = start(script).await;
+            assert!(lives(&process).await);
+            // As when this process ends, however it does.
+            drop(child.stdin.take());
+            child.wait().await.unwrap();
+            assert!(!lives(&process).await, "{script}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_ends_by_itself_is_noticed() {
+        let (mut child, _) = start("echo here; exit 7").await;
+        assert_eq!(child.wait().await.unwrap().code(), Some(7));
+    }
+
+    #[test]
+    fn ports_differ() {
+        let ports: [u16; 6] = free_ports().unwrap();
+        assert_eq!(ports.iter().collect::<std::collections::BTreeSet<_>>().len(), 6, "{ports:?}");
+    }
 }
