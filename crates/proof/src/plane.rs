@@ -347,6 +347,8 @@ mod tests {
     #[tokio::test]
     async fn what_ends_by_itself_is_noticed() {
         let (mut child, _) = start("echo here; exit 7").await;
+        // Waiting would close it.
+        let _held = child.stdin.take();
         assert_eq!(child.wait().await.unwrap().code(), Some(7));
     }
 
