@@ -18,6 +18,8 @@ pub struct Facts {
     pub name: String,
     /// Its version.
     pub version: String,
+    /// What it asks for, in one sentence.
+    pub description: String,
     /// Its licence, as SPDX writes it.
     pub license: String,
     /// Where the source is: `https://github.com/OWNER/NAME`.
@@ -27,7 +29,8 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// The annotations that follow from these facts: title, version, license, author, source, url, ociUrl, usage.
+    /// The annotations that follow from these facts: title, version, description, license, author, source, url,
+    /// ociUrl, usage.
     ///
     /// The image is `ghcr.io/OWNER/REPOSITORY/NAME`: Kubewarden's own are named that way.
     ///
@@ -38,6 +41,7 @@ impl Facts {
         let facts = [
             ("name", &self.name),
             ("version", &self.version),
+            ("description", &self.description),
             ("license", &self.license),
             ("repository", &self.repository),
             ("README", &self.readme),
@@ -63,6 +67,7 @@ impl Facts {
         let annotations = [
             ("title", self.name.as_str()),
             ("version", &self.version),
+            ("description", self.description.trim()),
             ("license", &self.license),
             ("author", AUTHOR),
             ("source", repository),
@@ -92,6 +97,8 @@ pub struct Package {
     pub name: String,
     /// The version.
     pub version: String,
+    /// The description; empty when the manifest has none.
+    pub description: String,
     /// The licence; empty when the manifest has none.
     pub license: String,
     /// The repository; empty when the manifest has none.
@@ -124,6 +131,7 @@ impl Workspace {
                 folder: folder.to_owned(),
                 name: package.name,
                 version: package.version,
+                description: package.description.unwrap_or_default(),
                 license: package.license.unwrap_or_default(),
                 repository: package.repository.unwrap_or_default(),
             });
@@ -144,6 +152,7 @@ impl Package {
         Facts {
             name: self.name.clone(),
             version: self.version.clone(),
+            description: self.description.clone(),
             license: self.license.clone(),
             repository: self.repository.clone(),
             readme,
@@ -162,6 +171,7 @@ struct CargoMetadata {
 struct CargoPackage {
     name: String,
     version: String,
+    description: Option<String>,
     license: Option<String>,
     repository: Option<String>,
     manifest_path: PathBuf,

@@ -34,7 +34,7 @@ fn workspace() -> std::io::Result<TempDir> {
         ),
         (
             "policies/odd-one/Cargo.toml",
-            b"[package]\nname = \"odd-one\"\nversion.workspace = true\nlicense.workspace = true\nrepository.workspace = true\n",
+            b"[package]\nname = \"odd-one\"\ndescription = \"Members are odd.\"\nversion.workspace = true\nlicense.workspace = true\nrepository.workspace = true\n",
         ),
         ("policies/odd-one/src/lib.rs", b""),
         ("policies/odd-one/metadata.yml", METADATA.as_bytes()),
@@ -82,6 +82,7 @@ fn a_policy_gets_what_its_folder_and_its_manifest_say() {
     let annotations = annotate::read(&annotated).unwrap().unwrap().annotations.unwrap();
     let expected = [
         ("author", "The Quorate maintainers <maintainers@quorate.dev>"),
+        ("description", "Members are odd."),
         ("license", "Apache-2.0"),
         ("ociUrl", "ghcr.io/owner/name/odd-one"),
         ("severity", "high"),

@@ -6,6 +6,7 @@ fn facts() -> Facts {
     Facts {
         name: "odd-replicas".into(),
         version: "0.1.0".into(),
+        description: "Members are odd.".into(),
         license: "Apache-2.0".into(),
         repository: "https://github.com/Quorate/quorate.git".into(),
         readme: "# odd-replicas\n".into(),
@@ -17,6 +18,7 @@ fn every_derived_annotation_has_its_value() {
     let annotations = facts().annotations().unwrap();
     let expected = [
         ("author", "The Quorate maintainers <maintainers@quorate.dev>"),
+        ("description", "Members are odd."),
         ("license", "Apache-2.0"),
         ("ociUrl", "ghcr.io/quorate/quorate/odd-replicas"),
         ("source", "https://github.com/Quorate/quorate"),
@@ -31,8 +33,9 @@ fn every_derived_annotation_has_its_value() {
 
 #[test]
 fn facts_that_make_no_policy_are_refused_by_name() {
-    let cases: [(Facts, &str); 8] = [
+    let cases: [(Facts, &str); 9] = [
         (Facts { name: String::new(), ..facts() }, "name is empty"),
+        (Facts { description: String::new(), ..facts() }, "description is empty"),
         (Facts { license: " ".into(), ..facts() }, "license is empty"),
         (Facts { repository: String::new(), ..facts() }, "repository is empty"),
         (Facts { readme: "\n".into(), ..facts() }, "README is empty"),
