@@ -26,8 +26,10 @@ mod case;
 mod laws;
 mod metadata;
 mod objects;
+pub mod questions;
 mod reviews;
 mod run;
+mod settings;
 mod world;
 
 use std::env;
@@ -50,12 +52,17 @@ pub fn root() -> PathBuf {
     tested.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).join("../..")
 }
 
-/// Runs every case of the policy natively, and compares what it judges with what its `metadata.yml` asks for.
+/// Runs every case of the policy natively, and compares what it judges with what its `metadata.yml` asks for, and what it reads of
+/// its settings with what its `questions-ui.yml`, its README and docs/settings.md say of them.
 ///
 /// # Panics
 /// With all failures at once, each with its case: this is the body of a test.
 pub fn check_policy<P: policy::Policy>() {
-    let differences = metadata::differences::<P>();
+    let cases = match cases(P::NAME) {
+        Ok(cases) => cases,
+        Err(error) => fail(&error.to_string()),
+    };
+    let differences = metadata::differences::<P>() + &settings::differences::<P>(&cases);
     if !differences.is_empty() {
         fail(&differences);
     }
