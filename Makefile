@@ -46,6 +46,8 @@ lint: modules ## formatting, clippy for both targets, documentation, generated f
 	RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO_NATIVE) --no-deps --lib
 	$(call say,generated files)
 	@$(XTASK) generate --check
+	$(call say,the packages for Artifact Hub)
+	@$(XTASK) artifacthub --lint
 
 build: modules ## the modules, in target/policies, and the checker, target/release/quorate
 	$(call say,building the checker; the first time this takes some minutes: it holds a Wasm engine)

@@ -8,7 +8,7 @@
 mod answer;
 mod api;
 mod config;
-mod process;
+pub(crate) mod process;
 
 use std::collections::BTreeMap;
 use std::fs;

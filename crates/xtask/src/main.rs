@@ -3,13 +3,17 @@
 //! One module per command, each with its `Args` and a `run`; what they share about the workspace is in `workspace`.
 
 mod annotate;
+mod artifacthub;
 mod bench;
 mod bench_data;
+mod changelog;
 mod e2e;
 mod generate;
 mod new;
 mod openapi;
+mod questions;
 mod workspace;
+mod yaml;
 
 use std::process::ExitCode;
 
@@ -27,6 +31,8 @@ struct Cli {
 enum Command {
     /// Write the metadata of policies into their modules
     Annotate(annotate::Args),
+    /// Write, or have judged, the packages for Artifact Hub
+    Artifacthub(artifacthub::Args),
     /// Measure the checker and the modules, and print a Markdown table
     Bench(bench::Args),
     /// Write manifests to measure with
@@ -45,6 +51,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Annotate(args) => annotate::run(&args),
+        Command::Artifacthub(args) => artifacthub::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchData(args) => bench_data::run(&args),
         Command::E2e(args) => e2e::run(&args),

@@ -20,10 +20,11 @@ const TITLE: &str = "New policy";
 const LONGEST_NAME: usize = 40;
 
 /// The files, with their places; `new-policy` stands for the name there too.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("policies/new-policy/Cargo.toml", include_str!("../templates/Cargo.toml.txt")),
     ("policies/new-policy/README.md", include_str!("../templates/README.md")),
     ("policies/new-policy/metadata.yml", include_str!("../templates/metadata.yml")),
+    ("policies/new-policy/questions-ui.yml", include_str!("../templates/questions-ui.yml")),
     ("policies/new-policy/src/lib.rs", include_str!("../templates/lib.rs")),
     ("test-data/new-policy/accepts-the-bound.yaml", include_str!("../templates/accepts.yaml")),
     ("test-data/new-policy/denies-below-the-bound.yaml", include_str!("../templates/denies.yaml")),
@@ -57,7 +58,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     generate::write(&workspace::find()?)?;
     println!(
         "\nNow: replace the example rule in policies/{name}/src/lib.rs, say what it asks for in Cargo.toml, metadata.yml and\n\
-         README.md, and write its cases in test-data/{name}. `cargo test --package {name}` runs them."
+         README.md, ask for its settings in questions-ui.yml, and write its cases in test-data/{name}.\n\
+         `cargo test --package {name}` runs them, and compares."
     );
     Ok(())
 }

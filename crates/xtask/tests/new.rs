@@ -51,6 +51,15 @@ fn a_new_policy_works_and_is_listed() {
     let readme = fs::read_to_string(copy.join("README.md")).unwrap();
     assert!(readme.contains("| [`named-members`](policies/named-members/README.md) |"), "{readme}");
 
+    // Its questions, with the shared ones, are what Artifact Hub is given.
+    let questions = fs::read_to_string(copy.join("policies/named-members/questions-ui.yml")).unwrap();
+    assert!(
+        questions.contains("\n- variable: atLeast\n") && questions.contains("\n- variable: onUpdate\n"),
+        "{questions}"
+    );
+    let package = fs::read_to_string(copy.join("artifacthub/named-members/artifacthub-pkg.yml")).unwrap();
+    assert!(package.contains("\n    - variable: atLeast\n"), "{package}");
+
     // What the policy depends on was built for this test already: the same folder, the same profile.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
@@ -72,7 +81,9 @@ fn no_template_name_is_left() {
     assert!(made.status.success(), "{}", text(&made.stderr));
     let said = text(&made.stdout);
     let files: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("wrote ")).collect();
-    assert_eq!(files.len(), 7, "four files of the policy, two cases and the README's table: {said}");
+    // The shared questions are added to the policy's own, which makes its file one that is written twice.
+    let kinds = "five files of the policy, one of them twice, two cases, the README's table and the two of the package";
+    assert_eq!(files.len(), 11, "{kinds}: {said}");
     for file in files {
         assert!(file == "README.md" || file.contains("/named-members/"), "{file}");
         let written = fs::read_to_string(copy.join(file)).unwrap();
