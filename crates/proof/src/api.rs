@@ -9,6 +9,7 @@ use futures::Stream;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::WatchEvent;
 use kube::{Client, Config};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// The API server did not do what it was asked.
@@ -19,6 +20,17 @@ pub struct Refusal {
     /// The reason in one word, such as `Invalid`.
     pub reason: String,
     /// The server's own words.
+    pub message: String,
+    /// What is wrong, one by one, where the object is invalid.
+    pub causes: Vec<Cause>,
+}
+
+/// One thing that the API server finds wrong with an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cause {
+    /// Where, in the server's way of writing: `spec.containers[0].image`.
+    pub field: String,
+    /// Why, in the server's words.
     pub message: String,
 }
 
@@ -34,9 +46,12 @@ impl From<kube::Error> for Refusal {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => {
-                Self { code: status.code, reason: status.reason.clone(), message: status.message.clone() }
+                let causes = status.details.iter().flat_map(|details| &details.causes);
+                let causes =
+                    causes.map(|cause| Cause { field: cause.field.clone(), message: cause.message.clone() }).collect();
+                Self { code: status.code, reason: status.reason.clone(), message: status.message.clone(), causes }
             }
-            error => Self { code: 0, reason: "NoAnswer".to_owned(), message: error.to_string() },
+            error => Self { code: 0, reason: "NoAnswer".to_owned(), message: error.to_string(), causes: Vec::new() },
         }
     }
 }
@@ -198,5 +213,10 @@ fn request(method: &str, path: &str, form: &str, body: Option<&Value>) -> Result
     let form = if form.is_empty() { "application/json" } else { form };
     let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
     let built = http::Request::builder().method(method).uri(path).header("Content-Type", form).body(body);
-    built.map_err(|error| Refusal { code: 0, reason: "NoRequest".to_owned(), message: format!("{path}: {error}") })
+    built.map_err(|error| Refusal {
+        code: 0,
+        reason: "NoRequest".to_owned(),
+        message: format!("{path}: {error}"),
+        causes: Vec::new(),
+    })
 }

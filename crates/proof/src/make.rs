@@ -93,3 +93,114 @@ pub fn pod(object: &Value) -> Option<Value> {
     metadata["namespace"] = object["metadata"]["namespace"].clone();
     Some(json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec }))
 }
+
+/// A JSON pointer as the API server writes it: `spec.containers[0].image` for `/spec/containers/0/image`.
+pub fn field_of(pointer: &str) -> Option<String> {
+    let mut text = String::new();
+    for part in pointer.strip_prefix('/')?.split('/') {
+        if part.parse::<usize>().is_ok() {
+            text = format!("{text}[{part}]");
+        } else {
+            let dot = if text.is_empty() { "" } else { "." };
+            text = format!("{text}{dot}{part}");
+        }
+    }
+    Some(text)
+}
+
+/// The object with the operations of a JSON Patch (RFC 6902) done, of those that findings have: `add`, `replace`, `remove`.
+pub fn patched(object: &Value, patch: &Value) -> Option<Value> {
+    let mut object = object.clone();
+    for operation in patch.as_array()? {
+        let (parent, last) = operation["path"].as_str()?.rsplit_once('/')?;
+        let last = last.replace("~1", "/").replace("~0", "~");
+        let removes = operation["op"] == "remove";
+        let value = operation["value"].clone();
+        match object.pointer_mut(parent)? {
+            Value::Object(fields) if removes => drop(fields.remove(&last)?),
+            Value::Object(fields) => drop(fields.insert(last, value)),
+            Value::Array(items) if last == "-" => items.push(value),
+            Value::Array(items) => {
+                let index = last.parse().ok().filter(|index| *index < items.len())?;
+                if removes {
+                    items.remove(index);
+                } else if operation["op"] == "add" {
+                    items.insert(index, value);
+                } else {
+                    items[index] = value;
+                }
+            }
+            _ => return None,
+        }
+    }
+    Some(object)
+}
+
+/// Sets what the pointer leads to, with the objects on the way.
+pub fn set(object: &mut Value, pointer: &str, value: Value) {
+    let mut place = object;
+    for part in pointer.split('/').skip(1) {
+        let part = part.replace("~1", "/").replace("~0", "~");
+        place = match (place.is_array(), part.parse::<usize>()) {
+            (true, Ok(index)) if place.get(index).is_some() => &mut place[index],
+            (true, _) => return,
+            _ if place.is_object() || place.is_null() => &mut place[part],
+            _ => {
+                *place = json!({});
+                &mut place[part]
+            }
+        };
+    }
+    *place = value;
+}
+
+/// Removes what the pointer leads to, a field or an item.
+pub fn remove(object: &mut Value, pointer: &str) -> bool {
+    let Some((parent, last)) = pointer.rsplit_once('/') else { return false };
+    match object.pointer_mut(parent) {
+        Some(Value::Object(fields)) => fields.remove(&last.replace("~1", "/").replace("~0", "~")).is_some(),
+        Some(Value::Array(items)) => match last.parse() {
+            Ok(index) if index < items.len() => {
+                items.remove(index);
+                true
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pointer_is_written_as_the_api_server_writes_a_field() {
+        assert_eq!(
+            field_of("/spec/containers/0/resources/requests/cpu").unwrap(),
+            "spec.containers[0].resources.requests.cpu"
+        );
+    }
+
+    #[test]
+    fn a_patch_is_done_in_order() {
+        let patch = json!([
+            { "op": "add", "path": "/a", "value": { "b/c": [1] } },
+            { "op": "add", "path": "/a/b~1c/-", "value": 3 },
+            { "op": "add", "path": "/a/b~1c/1", "value": 2 },
+            { "op": "replace", "path": "/a/b~1c/0", "value": 0 },
+            { "op": "remove", "path": "/x" },
+        ]);
+        assert_eq!(patched(&json!({ "x": 1, "y": 1 }), &patch).unwrap(), json!({ "a": { "b/c": [0, 2, 3] }, "y": 1 }));
+        assert!(patched(&json!({}), &json!([{ "op": "replace", "path": "/a/b", "value": 1 }])).is_none());
+    }
+
+    #[test]
+    fn what_is_missing_on_the_way_is_made() {
+        let mut object = json!({ "l": [{}], "n": null });
+        set(&mut object, "/l/0/a/b~1c", 1.into());
+        set(&mut object, "/n/x", 2.into());
+        assert_eq!(object, json!({ "l": [{ "a": { "b/c": 1 } }], "n": { "x": 2 } }));
+        assert!(remove(&mut object, "/l/0") && !remove(&mut object, "/l/0"));
+    }
+}

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use futures::future::{join_all, try_join_all};
 use serde_json::{Value, json};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -53,6 +54,19 @@ impl Stage {
         Self { api, mirror, rooms: AtomicU32::new(0), turn: RwLock::new(()) }
     }
 
+    /// Sees to it that there is a namespace of this name, for dry runs: nothing is ever stored in it.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub async fn lasting_namespace(&self, name: &str, labels: &Value) -> Result<(), Refusal> {
+        let namespace =
+            json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name, "labels": labels } });
+        match self.api.create(&namespace).await {
+            Err(refusal) if refusal.reason != "AlreadyExists" => Err(refusal),
+            _ => Ok(()),
+        }
+    }
+
     /// A room beside others: pods are kept to its nodes by a node selector.
     pub async fn room(&self) -> Room<'_> {
         let turn = Turn::Shared { _guard: self.turn.read().await };
@@ -95,12 +109,27 @@ impl Room<'_> {
     /// # Errors
     /// It cannot be made, or does not get ready.
     pub async fn node(&mut self, name: &str, labels: &Value) -> Result<String, Trouble> {
-        let own = format!("{}-{name}", self.id);
-        let mut node = node(&own, labels);
-        node["metadata"]["labels"][POOL] = self.id.clone().into();
-        // It is there before it is ready, and goes with the room in either case.
-        self.nodes.push(own.clone());
-        self.stage.api.create(&node).await?;
+        let added = self.add_nodes(vec![(name.to_owned(), labels.clone())]).await?;
+        added.into_iter().next().ok_or_else(|| Trouble::Failed(anyhow::anyhow!("no node")))
+    }
+
+    /// Adds nodes of this room, as [`Room::node`] does, all at once.
+    ///
+    /// # Errors
+    /// One cannot be made, or does not get ready.
+    pub async fn add_nodes(&mut self, wanted: Vec<(String, Value)>) -> Result<Vec<String>, Trouble> {
+        let mut added = Vec::new();
+        let mut nodes = Vec::new();
+        for (name, labels) in wanted {
+            let own = format!("{}-{name}", self.id);
+            let mut node = node(&own, &labels);
+            node["metadata"]["labels"][POOL] = self.id.clone().into();
+            added.push(own);
+            nodes.push(node);
+        }
+        // They are there before they are ready, and go with the room in either case.
+        self.nodes.extend(added.iter().cloned());
+        try_join_all(nodes.iter().map(|node| self.stage.api.create(node))).await?;
         let is_ready = |node: &Value| {
             let conditions = node["status"]["conditions"].as_array();
             let ready = conditions.is_some_and(|conditions| {
@@ -112,10 +141,12 @@ impl Room<'_> {
                 .is_some_and(|taints| taints.iter().any(|taint| taint["key"] == "node.kubernetes.io/not-ready"));
             ready && !tainted
         };
-        let what = format!("node {own} ready");
-        let ready = |nodes: &crate::mirror::Objects| nodes.get(&own).filter(|node| is_ready(node)).map(drop);
+        let what = format!("nodes ready: {}", added.join(", "));
+        let ready = |nodes: &crate::mirror::Objects| {
+            added.iter().all(|own| nodes.get(own).is_some_and(|node| is_ready(node))).then_some(())
+        };
         self.stage.mirror.until(Watched::Nodes, "", &what, LIMIT, ready).await?;
-        Ok(own)
+        Ok(added)
     }
 
     /// The nodes of this room, in the order in which they were added.
@@ -171,9 +202,12 @@ impl Room<'_> {
                 drop(stage.api.delete(&stage.api.path(api_version, kind, namespace, "")).await);
             }
         }
-        for node in &nodes {
-            drop(stage.api.delete(&stage.api.path("v1", "Node", "", node)).await);
-        }
+        drop(
+            join_all(nodes.iter().map(|node| async {
+                drop(stage.api.delete(&stage.api.path("v1", "Node", "", node)).await);
+            }))
+            .await,
+        );
         for (_, namespace) in &namespaces {
             // A controller may have made one more pod meanwhile.
             drop(stage.api.delete(&stage.api.path("v1", "Pod", namespace, "")).await);

@@ -1,7 +1,7 @@
 //! The rules as they are shipped: the annotated modules, run by the checker's own engine.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, anyhow};
 use cluster::grants::ContextAwareResource;
@@ -14,6 +14,24 @@ use serde_json::Value;
 /// All policies.
 #[derive(Debug)]
 pub struct Rules(BTreeMap<&'static str, (Module, Arc<Grants>)>);
+
+/// The rules for a claim that asks again about what it has seen: loaded when they are first asked.
+#[derive(Debug, Default)]
+pub struct Lazily(OnceLock<Rules>);
+
+impl Lazily {
+    /// The rules.
+    ///
+    /// # Errors
+    /// A module that does not load.
+    pub fn get(&self) -> Result<&Rules> {
+        if let Some(rules) = self.0.get() {
+            return Ok(rules);
+        }
+        let loaded = Rules::load()?;
+        Ok(self.0.get_or_init(|| loaded))
+    }
+}
 
 /// What is asked of a policy.
 #[derive(Debug, Clone, Copy)]

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::claim::{Claim, Subject};
 use crate::drive::Contradiction;
+use crate::make::remove;
 use crate::room::Stage;
 use crate::rules::Rules;
 
@@ -77,21 +78,6 @@ fn removable(value: &Value, at: &str, places: &mut Vec<String>) {
             }
         }
         _ => {}
-    }
-}
-
-fn remove(object: &mut Value, place: &str) -> bool {
-    let Some((parent, last)) = place.rsplit_once('/') else { return false };
-    match object.pointer_mut(parent) {
-        Some(Value::Object(fields)) => fields.remove(&last.replace("~1", "/").replace("~0", "~")).is_some(),
-        Some(Value::Array(items)) => match last.parse() {
-            Ok(index) if index < items.len() => {
-                items.remove(index);
-                true
-            }
-            _ => false,
-        },
-        _ => false,
     }
 }
 

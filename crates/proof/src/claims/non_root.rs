@@ -109,12 +109,7 @@ impl Claim for Restricted {
     fn observe<'a>(&'a self, stage: &'a Stage, subject: &'a Subject) -> BoxFuture<'a, Result<Value, Trouble>> {
         async move {
             let labels = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
-            let namespace =
-                json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE, "labels": labels } });
-            match stage.api.create(&namespace).await {
-                Err(refusal) if refusal.reason != "AlreadyExists" => return Err(refusal.into()),
-                _ => {}
-            }
+            stage.lasting_namespace(NAMESPACE, &labels).await?;
             // Whether the object is valid at all is seen where nothing is enforced.
             let mut pod = subject.objects[0].clone();
             pod["metadata"]["namespace"] = "default".into();
@@ -231,7 +226,7 @@ fn controls_in(text: &str) -> Result<BTreeSet<String>, Trouble> {
 }
 
 /// A pod that is more or less sound: some break one control, some nearly all.
-fn generated_pod(random: &mut Rng) -> Value {
+pub(super) fn generated_pod(random: &mut Rng) -> Value {
     let bad = one(random, &[0, 2, 5, 10, 30, 60]).unwrap_or_default();
     let mut spec = json!({});
     put(random, &mut spec, "os", &[Value::Null, Value::Null, json!({ "name": "linux" }), json!({ "name": "windows" })]);
