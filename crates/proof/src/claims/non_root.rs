@@ -110,8 +110,13 @@ impl Claim for Restricted {
         async move {
             let labels = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
             stage.lasting_namespace(NAMESPACE, &labels).await?;
-            // Whether the object is valid at all is seen where nothing is enforced.
             let mut pod = subject.objects[0].clone();
+            if is_newer(&pod, &stage.api.get("/version").await?) {
+                return Err(Trouble::Unplayable(
+                    "it sets a sysctl that is safe since a newer Kubernetes only".to_owned(),
+                ));
+            }
+            // Whether the object is valid at all is seen where nothing is enforced.
             pod["metadata"]["namespace"] = "default".into();
             stage.api.dry_run(&pod).await?;
             pod["metadata"]["namespace"] = NAMESPACE.into();
@@ -182,6 +187,19 @@ impl Claim for Restricted {
             },
         ]
     }
+}
+
+/// Sysctls that the rule knows to be safe, and the minor version of Kubernetes since which Pod Security does.
+const NEW_SYSCTLS: [(&str, u32); 2] = [("net.ipv4.tcp_notsent_lowat", 37), ("net.ipv4.tcp_slow_start_after_idle", 37)];
+
+/// Whether the pod sets a sysctl that this version of the API server does not know to be safe: a difference that the README names.
+fn is_newer(pod: &Value, version: &Value) -> bool {
+    let minor = version["minor"].as_str().and_then(|minor| minor.trim_end_matches('+').parse().ok()).unwrap_or(0);
+    let sysctls = pod["spec"]["securityContext"]["sysctls"].as_array();
+    sysctls
+        .into_iter()
+        .flatten()
+        .any(|sysctl| NEW_SYSCTLS.iter().any(|(name, since)| sysctl["name"] == *name && minor < *since))
 }
 
 /// What the rule would say without this code.
