@@ -18,7 +18,7 @@ CARGO_NATIVE = --release --workspace --locked
 say = @printf '\n== %s\n' '$(1)'
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint build modules bench e2e prove mutants generate clean toolchain xtask
+.PHONY: help run test lint build modules bench e2e prove chart mutants generate clean toolchain xtask
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -57,6 +57,7 @@ modules: toolchain xtask ## the modules alone
 	$(call say,building the modules for $(GUEST))
 	cargo build --profile guest --locked --target $(GUEST) $(GUESTS)
 	@$(XTASK) annotate
+	@$(XTASK) policies-yml
 
 bench: build ## measure the checker and the modules
 	@$(XTASK) bench
@@ -69,6 +70,11 @@ prove: modules ## put what the rules claim to a real Kubernetes control plane (Q
 	$(call say,building the proof)
 	cargo build $(CARGO_NATIVE) --bin proof
 	@$(TARGET)/release/proof $(if $(N),--count $(N)) $(if $(SEED),--seed $(SEED)) $(CLAIMS)
+
+chart: xtask ## try the Helm chart with helm, where it is installed; ARGS="--require --kubeconfig FILE" tries it in a cluster
+	@$(XTASK) chart $(ARGS)
+	$(call say,what was rendered$(comma) read as the types of Kubewarden)
+	QUORATE_RENDERED="$(abspath $(TARGET))/chart" cargo test $(CARGO_NATIVE) --test crd
 
 mutants: ## whether the cases notice each change of a rule (needs cargo-mutants)
 	@cargo mutants --version >/dev/null || { echo 'cargo install --locked cargo-mutants' >&2; exit 1; }

@@ -1,7 +1,7 @@
 //! `generate`: what is derived from other files, so that each fact has one source.
 //!
 //! That is the README's table of policies, from the manifest and the `metadata.yml` of each; the shared part of each
-//! `questions-ui.yml`; and the packages for Artifact Hub. The page of the catalogue, docs/catalogue.md, belongs to `crates/workload`,
+//! `questions-ui.yml`; the packages for Artifact Hub; and what is installed, in `deploy/`. The page of the catalogue, docs/catalogue.md, belongs to `crates/workload`,
 //! whose test compares and rewrites it.
 
 use std::collections::BTreeMap;
@@ -13,15 +13,15 @@ use std::path::{Path, PathBuf};
 use ::annotate::{Metadata, Package, Workspace};
 use anyhow::{Context, Result, bail};
 
-use crate::{artifacthub, questions, workspace};
+use crate::{artifacthub, deploy, questions, workspace};
 
 /// What writes the files anew.
-const COMMAND: &str = "cargo xtask generate";
+pub(crate) const COMMAND: &str = "cargo xtask generate";
 /// The lines between which the table stands.
-const BEGIN: &str = "<!-- policies:begin -->";
-const END: &str = "<!-- policies:end -->";
+pub(crate) const MARKS: (&str, &str) = ("<!-- policies:begin -->", "<!-- policies:end -->");
 
-/// Writes what is derived: the README's table of policies, the shared questions of each policy, the packages for Artifact Hub.
+/// Writes what is derived: the README's table of policies, the shared questions of each policy, the packages for Artifact Hub,
+/// the chart and the manifests.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Write nothing; fail when something is not as it would be written
@@ -109,13 +109,15 @@ fn present(file: &Path) -> Result<Option<String>> {
 fn derived(workspace: &Workspace) -> Result<Vec<Derived>> {
     let readme = workspace.root.join("README.md");
     let text = fs::read_to_string(&readme).context("cannot read README.md")?;
-    let mut files = vec![Derived { file: readme, wanted: Some(with_table(&text, &table(workspace)?)?) }];
+    let mut files =
+        vec![Derived { file: readme, wanted: Some(between("README.md", MARKS, &text, &table(workspace)?)?) }];
     let questions = questions(workspace)?;
     for policy in &workspace.policies {
         let file = policy.folder.join("questions-ui.yml");
         files.push(Derived { file, wanted: questions.get(&policy.name).cloned() });
     }
     files.extend(artifacthub::derived(workspace, &questions)?);
+    files.extend(deploy::derived(workspace, &questions)?);
     Ok(files)
 }
 
@@ -139,14 +141,12 @@ pub(crate) fn metadata(policy: &Package, annotations: &BTreeMap<String, String>)
     Ok(Metadata::from_yaml(&name, &text, annotations)?)
 }
 
-/// The text with another table between the marks.
-fn with_table(text: &str, table: &str) -> Result<String> {
+/// The text of the file with another part between the marks.
+pub(crate) fn between(file: &str, (begin, end): (&str, &str), text: &str, part: &str) -> Result<String> {
     let marks = |mark: &str| text.match_indices(mark).map(|(at, _)| at).collect::<Vec<_>>();
-    match (marks(BEGIN).as_slice(), marks(END).as_slice()) {
-        ([begin], [end]) if begin < end => Ok(format!("{}{BEGIN}\n{table}{}", &text[..*begin], &text[*end..])),
-        _ => {
-            bail!("README.md must have `{BEGIN}` and, behind it, `{END}` once each: the table of policies goes between")
-        }
+    match (marks(begin).as_slice(), marks(end).as_slice()) {
+        ([at], [to]) if at < to => Ok(format!("{}{begin}\n{part}{}", &text[..*at], &text[*to..])),
+        _ => bail!("{file} must have `{begin}` and, behind it, `{end}` once each: the policies go between"),
     }
 }
 

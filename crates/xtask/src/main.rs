@@ -7,6 +7,8 @@ mod artifacthub;
 mod bench;
 mod bench_data;
 mod changelog;
+mod chart;
+mod deploy;
 mod e2e;
 mod generate;
 mod new;
@@ -37,6 +39,8 @@ enum Command {
     Bench(bench::Args),
     /// Write manifests to measure with
     BenchData(bench_data::Args),
+    /// Compare what Helm makes of the chart with what must come of it
+    Chart(chart::Args),
     /// Compare the modules in the real kwctl and policy-server with the cases
     E2e(e2e::Args),
     /// Write, or check, what is derived from other files
@@ -45,6 +49,8 @@ enum Command {
     New(new::Args),
     /// Reduce what an API server says of its types to what objects are generated from
     Openapi(openapi::Args),
+    /// Write a policies.yml with the absolute paths of the modules
+    PoliciesYml(deploy::Args),
 }
 
 /// 0: done. 1: the chore failed, the reasons are on standard error. 2: the command line is wrong (from clap).
@@ -54,10 +60,12 @@ fn main() -> ExitCode {
         Command::Artifacthub(args) => artifacthub::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchData(args) => bench_data::run(&args),
+        Command::Chart(args) => chart::run(&args),
         Command::E2e(args) => e2e::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::New(args) => new::run(&args),
         Command::Openapi(args) => openapi::run(&args),
+        Command::PoliciesYml(args) => deploy::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,6 +11,8 @@ pub(crate) enum Yaml {
     Text(String),
     /// True or false.
     Flag(bool),
+    /// A number.
+    Number(serde_json::Number),
     /// A list.
     List(Vec<Yaml>),
     /// An object.
@@ -27,13 +29,13 @@ pub(crate) fn text(text: impl Into<String>) -> Yaml {
     Yaml::Text(text.into())
 }
 
-/// Null becomes an empty text, and a number a text: nothing that is generated has any.
+/// Null becomes an empty text: nothing that is generated has any.
 impl From<&Value> for Yaml {
     fn from(value: &Value) -> Self {
         match value {
             Value::Null => text(""),
             Value::Bool(flag) => Self::Flag(*flag),
-            Value::Number(number) => text(number.to_string()),
+            Value::Number(number) => Self::Number(number.clone()),
             Value::String(own) => text(own.as_str()),
             Value::Array(items) => Self::List(items.iter().map(Self::from).collect()),
             Value::Object(fields) => {
@@ -61,6 +63,7 @@ impl Yaml {
     fn write_behind(&self, f: &mut Formatter<'_>, indent: usize) -> fmt::Result {
         match self {
             Self::Flag(flag) => write!(f, "{flag}"),
+            Self::Number(number) => write!(f, "{number}"),
             Self::List(_) => write!(f, "[]"),
             Self::Map(_) => write!(f, "{{}}"),
             Self::Text(text) if is_block(text) => {
