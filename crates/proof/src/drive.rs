@@ -128,7 +128,7 @@ pub async fn run(claim: &dyn Claim, stage: &Stage, rules: &Rules, extent: Extent
         took: Duration::ZERO,
     };
     let cases = if extent.only.is_some() { Vec::new() } else { claim.cases()? };
-    for tried in try_all(claim, stage, rules, cases).await {
+    for tried in try_all(claim, stage, rules, cases.into_iter()).await {
         take(&mut tally, claim, tried?, true)?;
     }
     let wanted = extent.only.map_or(extent.count.unwrap_or(about.count), |_| 1);
@@ -136,7 +136,8 @@ pub async fn run(claim: &dyn Claim, stage: &Stage, rules: &Rules, extent: Extent
     for _ in 0..TRIES {
         // Whole batches: what is under way leaves its room by itself.
         let subjects = numbers.by_ref().take(wanted - tally.generated);
-        let subjects: Vec<_> = subjects.map(|number| generate(claim, extent.seed, number)).collect();
+        // Made one by one as they are tried, so that an interrupt is heard in between.
+        let subjects = subjects.map(|number| generate(claim, extent.seed, number));
         for tried in try_all(claim, stage, rules, subjects).await {
             take(&mut tally, claim, tried?, false)?;
         }
@@ -155,7 +156,12 @@ pub async fn run(claim: &dyn Claim, stage: &Stage, rules: &Rules, extent: Extent
 }
 
 /// In the order of the subjects, so that the same ones count in every run.
-async fn try_all(claim: &dyn Claim, stage: &Stage, rules: &Rules, subjects: Vec<Subject>) -> Vec<Result<Tried>> {
+async fn try_all(
+    claim: &dyn Claim,
+    stage: &Stage,
+    rules: &Rules,
+    subjects: impl Iterator<Item = Subject>,
+) -> Vec<Result<Tried>> {
     let tried = stream::iter(subjects).map(|subject| async move {
         let said = claim.ask(rules, &subject)?;
         let seen = claim.observe(stage, &subject).await;

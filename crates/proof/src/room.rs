@@ -13,7 +13,7 @@ use crate::mirror::{Mirror, Watched};
 use crate::plane::node;
 
 /// How long anything that must happen may take, on a busy machine: nothing waits so long unless it is lost.
-pub const LIMIT: Duration = Duration::from_mins(1);
+pub const LIMIT: Duration = Duration::from_mins(3);
 
 /// The label of the nodes of a room, and of the pods' node selector.
 pub const POOL: &str = "quorate.dev/pool";
