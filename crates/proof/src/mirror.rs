@@ -68,7 +68,8 @@ struct Shared {
 #[derive(Debug)]
 struct Place {
     current: watch::Sender<Objects>,
-    /// Every state that an object of this place was seen in, in order; the last state of one that is gone once more.
+    /// Every state that an object of this place was seen in, in order; the last state of one that is gone once more, with a
+    /// `deletionTimestamp` in any case.
     history: Vec<Arc<Value>>,
 }
 
@@ -99,7 +100,7 @@ impl Mirror {
         self.shared.place(watched, namespace, |place| place.current.borrow().clone())
     }
 
-    /// Every state that an object was seen in, in order.
+    /// Every state that an object was seen in, in order; of one that is gone the last has a `deletionTimestamp`.
     pub fn history(&self, watched: Watched, namespace: &str) -> Vec<Arc<Value>> {
         self.shared.place(watched, namespace, |place| place.history.clone())
     }
@@ -148,7 +149,10 @@ impl Shared {
         read(self.lock().entry((watched, namespace.to_owned())).or_default())
     }
 
-    fn is(&self, watched: Watched, object: Value, gone: bool) {
+    fn is(&self, watched: Watched, mut object: Value, gone: bool) {
+        if gone && object["metadata"]["deletionTimestamp"].is_null() {
+            object["metadata"]["deletionTimestamp"] = "gone".into();
+        }
         let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
         let (namespace, name) = (text("namespace"), text("name"));
         let object = Arc::new(object);

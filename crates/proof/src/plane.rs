@@ -171,6 +171,8 @@ impl Plane {
             ("kube-api-qps", "2000"),
             ("kube-api-burst", "4000"),
             ("concurrent-statefulset-syncs", "20"),
+            // Nodes that kwok plays say once that they are ready, and a play may be longer than a kubelet may be silent.
+            ("node-monitor-grace-period", "24h"),
         ]);
         let scheduler: Vec<String> = text(&[
             ("kubeconfig", &config),

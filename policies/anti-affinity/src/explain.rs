@@ -19,7 +19,7 @@ impl Judgement<'_, '_> {
         let placement = self.placement;
         let wishes = self.policy.require == Require::Preferred;
         let before = self.findings.len();
-        self.together = placement.most_together(0);
+        self.together = placement.most_together(0, None);
         let (terms, spreads) =
             if wishes { (marks::REQUIRED | marks::PREFERRED, marks::SPREAD) } else { (marks::REQUIRED, marks::HARD) };
         for kinds in [terms, spreads] {
@@ -33,12 +33,18 @@ impl Judgement<'_, '_> {
             self.only_wished()?;
         }
         if self.findings.len() == before {
-            let affinity = placement.pod.get("affinity")?;
-            let place = affinity.path();
-            let place = if affinity.is_absent() { place } else { place.field("podAntiAffinity") };
-            self.say(&says::NOTHING, &Node::at(&Value::Null, place), "", &[]);
+            self.say_of_all(&says::NOTHING)?;
         }
         self.findings.truncate(before + MOST_FINDINGS);
+        Ok(())
+    }
+
+    /// Finds what `says` says of the affinity that the members need.
+    pub(crate) fn say_of_all(&mut self, says: &Says) -> Result<(), Malformed> {
+        let affinity = self.placement.pod.get("affinity")?;
+        let place = affinity.path();
+        let place = if affinity.is_absent() { place } else { place.field("podAntiAffinity") };
+        self.say(says, &Node::at(&Value::Null, place), "", &[]);
         Ok(())
     }
 
@@ -116,17 +122,30 @@ impl Judgement<'_, '_> {
         Ok(())
     }
 
-    /// This UPDATE changes a label that the members, which had the labels `old`, are kept apart by.
-    pub(crate) fn update_unseen(&mut self, old: &TextMap, separators: &[&Sight<'_>]) -> Result<(), Malformed> {
+    /// This UPDATE changes a label that the members, which had the labels `old`, are kept apart by; else `otherwise`, if that is
+    /// anything.
+    pub(crate) fn update_unseen(
+        &mut self,
+        old: &TextMap,
+        separators: &[&Sight<'_>],
+        otherwise: &str,
+    ) -> Result<(), Malformed> {
         let new = &self.placement.set.labels;
-        for sight in separators {
+        let mut changed = (separators.first(), otherwise);
+        'labels: for sight in separators {
             for requirement in sight.selector.requirements() {
                 let key = &requirement.key;
                 if old.get(key) != new.get(key) {
-                    return self.say_of(&says::UPDATE_UNSEEN, sight, "labelSelector", &[("key", key)]);
+                    changed = (Some(sight), key);
+                    break 'labels;
                 }
             }
         }
-        Ok(())
+        match changed {
+            (Some(sight), key) if !key.is_empty() => {
+                self.say_of(&says::UPDATE_UNSEEN, sight, "labelSelector", &[("key", &key)])
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -123,7 +123,7 @@ impl Policy for AntiAffinity {
         judgement.beside_the_scheduler()?;
         judgement.judge_nodes(review)?;
         if self.zones != Zones::Ignore {
-            judgement.judge_zones()?;
+            judgement.judge_zones(review)?;
         }
         Ok(judgement.findings)
     }
@@ -185,9 +185,10 @@ impl Judgement<'_, '_> {
 
     /// Whether one node may hold more than one member.
     fn judge_nodes(&mut self, review: &Review<'_>) -> Result<(), Malformed> {
-        if self.placement.takes_port {
+        if !self.placement.ports.is_empty() {
             review.note("its members take a port of their node, so that no two of them fit on one");
-            return Ok(());
+            let beside = self.placement.separators(false, marks::LASTING | marks::KNOWN);
+            return self.updated(review, &beside);
         }
         for wishes in [false, true] {
             if wishes && self.policy.require != Require::Preferred {
@@ -211,14 +212,34 @@ impl Judgement<'_, '_> {
         if let Some(sight) = separators.iter().find(|sight| sight.marks & marks::LASTING == 0) {
             return self.say_of(&says::PER_REVISION, sight, "matchLabelKeys", &[]);
         }
-        let Some(old) = &review.old else { return Ok(()) };
-        // While an UPDATE replaces the members, the new ones may not see the old: unless terms of the new template
-        // select old members, or terms of the old one select new members.
-        let old = Placement::read(self.policy, old, Set::read(old)?, self.namespace)?;
-        if old.unseen(separators) > 0 && self.placement.unseen(&old.sights(marks::REQUIRED, marks::LASTING)) > 0 {
-            self.update_unseen(&old.set.labels, separators)?;
+        self.updated(review, separators)
+    }
+
+    /// The members of before.
+    fn old<'o>(&self, review: &'o Review<'_>) -> Result<Option<Placement<'o>>, Malformed> {
+        let Some(old) = &review.old else { return Ok(None) };
+        Placement::read(self.policy, old, Set::read(old)?, self.namespace).map(Some)
+    }
+
+    /// While an UPDATE replaces the members, the new ones may not see the old: unless `separators` of the new template
+    /// select old members, or terms of the old one select new members, or both take the same port.
+    fn updated(&mut self, review: &Review<'_>, separators: &[&Sight<'_>]) -> Result<(), Malformed> {
+        let Some(old) = self.old(review)? else { return Ok(()) };
+        let known = separators.iter().fold(marks::KNOWN, |known, sight| known & sight.marks);
+        if self.placement.conflicts(&old) {
+            return Ok(());
         }
-        Ok(())
+        let old_ones = old.unseen(separators);
+        let new_ones = self.placement.unseen(&old.sights(marks::REQUIRED, marks::LASTING | known));
+        if old_ones == 0 || new_ones == 0 {
+            return Ok(());
+        }
+        if !self.placement.ports.is_empty() {
+            return self.say_of_all(&says::UPDATE_PORTS);
+        }
+        // One alone, which neither sees, is the same one: it does not meet itself.
+        let others = if old_ones + new_ones > 2 { "the terms" } else { "" };
+        self.update_unseen(&old.set.labels, separators, others)
     }
 }
 

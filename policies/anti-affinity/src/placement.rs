@@ -34,15 +34,15 @@ pub(crate) struct Placement<'a> {
     /// The set, with as many members as are judged.
     pub(crate) set: Set,
     sights: Vec<Sight<'a>>,
-    /// Whether every member takes a port of its node.
-    pub(crate) takes_port: bool,
+    /// The ports of its node that every member takes: number, protocol and address, which is empty for all of them.
+    pub(crate) ports: Vec<(i32, &'a str, &'a str)>,
 }
 
 impl<'a> Placement<'a> {
     /// Reads it from the `set` at `object`, which is in `namespace`.
     pub(crate) fn read(policy: &AntiAffinity, object: &Node<'a>, set: Set, namespace: &str) -> Result<Self, Malformed> {
         let pod = object.dig("spec.template.spec")?;
-        let mut placement = Self { pod, set, sights: Vec::new(), takes_port: false };
+        let mut placement = Self { pod, set, sights: Vec::new(), ports: Vec::new() };
         let mut room = MOST_NAMED;
         for (kind, list) in LISTS {
             for mut node in pod.items_at(list)?.into_iter().take(MOST_TERMS) {
@@ -70,11 +70,29 @@ impl<'a> Placement<'a> {
         for container in containers(&pod)? {
             if container.role.is_long_running() {
                 for port in container.ports()? {
-                    placement.takes_port |= port.host_port.is_some();
+                    if let Some(number) = port.host_port {
+                        let address = port.node.string_at("hostIP")?.unwrap_or_default();
+                        let address = if address == "0.0.0.0" { "" } else { address };
+                        placement.ports.push((number, port.protocol, address));
+                    }
                 }
             }
         }
         Ok(placement)
+    }
+
+    /// Whether members of `other` and of this take a port that only one of them can have. Source: `CheckConflict` of
+    /// `HostPortInfo` in `k8s.io/kube-scheduler/framework/types.go`.
+    pub(crate) fn conflicts(&self, other: &Self) -> bool {
+        for (number, protocol, address) in &self.ports {
+            for (taken, by, at) in &other.ports {
+                let same_address = address == at || address.is_empty() || at.is_empty();
+                if number == taken && protocol == by && same_address {
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     /// The terms and constraints that are of one of these kinds and have all of these marks.
@@ -179,11 +197,22 @@ impl<'a> Placement<'a> {
         separators
     }
 
-    /// The most members that those of the terms and constraints with these marks leave in one domain.
-    pub(crate) fn most_together(&self, with: u16) -> i64 {
-        let mut most = self.unseen(&self.sights(marks::REQUIRED, with)).max(1);
+    /// The most members that those of the terms and constraints with these marks leave in one domain, also while those of
+    /// `old` are replaced. Where there are old ones, at least one of two that must not meet has to see the other.
+    pub(crate) fn most_together(&self, with: u16, old: Option<&Self>) -> i64 {
+        let terms = self.sights(marks::REQUIRED, with);
+        let unseen = self.unseen(&terms);
+        let mut most = unseen.max(1);
+        if let Some(old) = old
+            && old.unseen(&terms) > unseen
+            && self.unseen(&old.sights(marks::REQUIRED, with)) > unseen
+        {
+            most = self.set.replicas;
+        }
         for spread in self.sights(marks::HARD, with) {
-            most = most.min(self.most_per_domain(spread));
+            if old.is_none_or(|old| old.unseen(&[spread]) == 0) {
+                most = most.min(self.most_per_domain(spread));
+            }
         }
         most
     }

@@ -155,12 +155,24 @@ pub(crate) const UPDATE_UNSEEN: Says = Says {
     ..WARNING
 };
 
+pub(crate) const UPDATE_PORTS: Says = Says {
+    level: Warning,
+    reason: "this update changes the ports of the node that the members take: until it is done, old and new members may share a node",
+    advice: ADD_AFFINITY,
+    own_term: true,
+    ..UPDATE_UNSEEN
+};
+pub(crate) const UPDATE_ZONES: Says = Says {
+    reason: "does not select the members as they were: until this update is done, old and new ones may be too many in one $zone$",
+    ..UPDATE_UNSEEN
+};
+
 // Zones.
 
 pub(crate) const ZONE_PINNED: Says = Says {
     codes: ["zone-pinned"; 2],
     level: Error,
-    reason: "holds all $count$ members in one $zone$",
+    reason: "binds all $count$ members to one $zone$",
     why: "when that $zone$ fails, all that it holds fails, but at most $bearable$ member$s$ may be lost",
     advice: "remove it, so that members can spread",
     ..WARNING

@@ -21,7 +21,7 @@ pub(crate) mod marks {
     /// A required term of `podAffinity`.
     pub(crate) const ATTRACTING: u16 = 1 << 4;
 
-    /// Its domain is known to be a node, or to hold whole nodes.
+    /// Wherever it puts members, its domain is a node or holds whole nodes.
     pub(crate) const KNOWN: u16 = 1 << 5;
     /// Its domain is a zone, or holds whole zones.
     pub(crate) const ZONE_OR_WIDER: u16 = 1 << 6;
@@ -105,6 +105,10 @@ impl<'a> Sight<'a> {
             min_domains,
             node,
         };
+        if kind == marks::HARD {
+            // Whatever the label: nodes without it get no member, and each of the others is in one domain.
+            sight.marks |= marks::KNOWN;
+        }
         if !holds(&sight.matched, REVISION) {
             sight.marks |= marks::LASTING;
         }

@@ -1,7 +1,7 @@
 //! The second domain: how many members the loss of one zone takes along.
 
-use policy::Level;
 use policy::quorum::tolerance;
+use policy::{Level, Review};
 use serde_json::Value;
 use workload::edit::Edit;
 use workload::node::object;
@@ -17,7 +17,7 @@ const NO_ZONE: (&str, &str) = ("", "");
 
 impl<'a> Judgement<'_, 'a> {
     /// Whether one zone may hold more members than may be lost.
-    pub(crate) fn judge_zones(&mut self) -> Result<(), Malformed> {
+    pub(crate) fn judge_zones(&mut self, review: &Review<'_>) -> Result<(), Malformed> {
         let placement = self.placement;
         let count = self.count();
         let bearable = if self.quorum.votes() { tolerance(count) } else { count - 1 };
@@ -26,9 +26,13 @@ impl<'a> Judgement<'_, 'a> {
             return Ok(());
         }
         let pin = self.pin()?;
-        self.together =
-            if pin.is_some() { count } else { placement.most_together(marks::LASTING | marks::ZONE_OR_WIDER) };
-        if self.together <= bearable {
+        let with = marks::LASTING | marks::ZONE_OR_WIDER;
+        self.together = if pin.is_some() { count } else { placement.most_together(with, None) };
+        let mut updated = self.together;
+        if let Some(old) = self.old(review)?.filter(|_| self.together <= bearable) {
+            updated = placement.most_together(with, Some(&old));
+        }
+        if updated <= bearable {
             return Ok(());
         }
         if self.policy.zones == Zones::Warn {
@@ -53,6 +57,13 @@ impl<'a> Judgement<'_, 'a> {
             ]);
             let edit = Edit::append(constraints, constraint);
             (&says::ZONE_MAJORITY, Node::at(&Value::Null, constraints), vec![edit])
+        };
+        let (says, at, edits) = if self.together <= bearable {
+            let kept = placement.sights(marks::REQUIRED | marks::HARD, with);
+            let selector = kept.first().map_or(Ok(at), |sight| sight.node.get("labelSelector"))?;
+            (&says::UPDATE_ZONES, selector, Vec::new())
+        } else {
+            (says, at, edits)
         };
         let facts: [(_, &dyn std::fmt::Display); 5] = [
             ("zone", &domain(key)),

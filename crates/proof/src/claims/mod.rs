@@ -7,6 +7,7 @@ mod mutation;
 mod non_root;
 mod quantities;
 mod root_users;
+mod separation;
 mod validity;
 
 /// All of them, in the order in which they are tried.
@@ -18,5 +19,6 @@ pub fn all() -> Vec<Box<dyn Claim>> {
         Box::<validity::Validity>::default(),
         Box::<mutation::Mutation>::default(),
         Box::new(failure::Failure),
+        Box::new(separation::Separation),
     ]
 }
