@@ -88,6 +88,8 @@ impl Api {
         let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
         // A watch of something that does not change is silent.
         config.read_timeout = None;
+        // What is refused is an answer: an eviction that a budget forbids would be asked for again, for as long as that takes.
+        config.default_retry = false;
         let client = Client::try_from(config).context("a client")?;
         Ok(Self { client, resources: Resources::built_in() })
     }

@@ -63,7 +63,9 @@ async fn run(args: &Args) -> Result<bool> {
     let programs = Programs::find(&[])?;
     let rules = Rules::load()?;
     eprintln!("== starting a control plane");
-    let plane = Plane::start(&programs, &Options::default()).await?;
+    // Beta, and off by default: without it a set is updated one by one, whatever its `maxUnavailable` says.
+    let options = Options { features: vec!["MaxUnavailableStatefulSet"], ..Options::default() };
+    let plane = Plane::start(&programs, &options).await?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;

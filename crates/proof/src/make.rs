@@ -44,6 +44,56 @@ pub fn created(policy: &str, kinds: &[&str]) -> Result<Vec<Case>> {
     Ok(cases.into_iter().filter(is_plain).collect())
 }
 
+/// The cases of a policy that change what is there, as something to play: what changes, in `facts`, is `{ "change": { "scale": { "from",
+/// "to" } } }`, `{ "change": { "old": OBJECT } }` or `{ "change": { "delete": true } }`.
+///
+/// # Errors
+/// Cases that cannot be read.
+pub fn changed(policy: &str, kinds: &[&str]) -> Result<Vec<Subject>> {
+    let cases = corpus::cases(policy).map_err(|error| anyhow!("{error}"))?;
+    let mut subjects = Vec::new();
+    for case in cases {
+        let header = &case.header;
+        let is_plain =
+            header.request.is_none() && header.user.is_none() && !header.nameless && !header.dry_run && header.lookups;
+        if !is_plain || !kinds.contains(&case.object["kind"].as_str().unwrap_or_default()) {
+            continue;
+        }
+        let change = if let Some(scale) = header.scale {
+            json!({ "scale": { "from": scale.from, "to": scale.to } })
+        } else if let Some(before) = &header.before {
+            let mut old = case.object.clone();
+            merge(&mut old, before);
+            json!({ "old": old })
+        } else if header.delete {
+            json!({ "delete": true })
+        } else {
+            continue;
+        };
+        subjects.push(Subject { facts: json!({ "change": change }), ..subject(case) });
+    }
+    Ok(subjects)
+}
+
+/// Merges `change` into the object: RFC 7396.
+pub fn merge(object: &mut Value, change: &Value) {
+    let Value::Object(changes) = change else {
+        *object = change.clone();
+        return;
+    };
+    if !object.is_object() {
+        *object = json!({});
+    }
+    let Value::Object(fields) = object else { return };
+    for (name, change) in changes {
+        if change.is_null() {
+            fields.remove(name);
+        } else {
+            merge(fields.entry(name.clone()).or_insert(Value::Null), change);
+        }
+    }
+}
+
 /// The case as something to play.
 pub fn subject(case: Case) -> Subject {
     let mut objects = vec![case.object];

@@ -85,6 +85,8 @@ impl Programs {
 pub struct Options {
     /// More arguments for kube-apiserver.
     pub api_server: Vec<String>,
+    /// What is switched on that this version has off, for kube-apiserver and kube-controller-manager.
+    pub features: Vec<&'static str>,
 }
 
 /// A running control plane.
@@ -159,7 +161,10 @@ impl Plane {
             ("enable-priority-and-fairness", "false"),
         ]);
         server.extend(options.api_server.iter().cloned());
-        let manager: Vec<String> = text(&[
+        let features: Vec<String> =
+            options.features.iter().map(|feature| format!("--feature-gates={feature}=true")).collect();
+        server.extend(features.iter().cloned());
+        let mut manager: Vec<String> = text(&[
             ("kubeconfig", &config),
             ("authentication-kubeconfig", &config),
             ("authorization-kubeconfig", &config),
@@ -174,6 +179,7 @@ impl Plane {
             // Nodes that kwok plays say once that they are ready, and a play may be longer than a kubelet may be silent.
             ("node-monitor-grace-period", "24h"),
         ]);
+        manager.extend(features);
         let scheduler: Vec<String> = text(&[
             ("kubeconfig", &config),
             ("authentication-kubeconfig", &config),

@@ -175,13 +175,16 @@ impl Room<'_> {
         for (name, own) in &self.namespaces {
             rename(&mut object, name, own);
         }
-        // Alone, there are no other nodes.
-        if matches!(self.turn, Turn::Shared { .. }) {
-            let spec = match object["kind"].as_str() {
-                Some("Pod") => &mut object["spec"],
-                _ => &mut object["spec"]["template"]["spec"],
-            };
-            if spec.is_object() {
+        let spec = match object["kind"].as_str() {
+            Some("Pod") => &mut object["spec"],
+            _ => &mut object["spec"]["template"]["spec"],
+        };
+        if spec.is_object() {
+            // Nothing runs that would have to end: a pod that is deleted is gone, before kwok would delete what has its name,
+            // which may be the next pod.
+            spec["terminationGracePeriodSeconds"] = 0.into();
+            // Alone, there are no other nodes.
+            if matches!(self.turn, Turn::Shared { .. }) {
                 spec["nodeSelector"][POOL] = self.id.clone().into();
             }
         }

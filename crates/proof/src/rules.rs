@@ -73,6 +73,9 @@ pub struct Said {
     pub mutated: Option<Value>,
     /// What it tells the user, findings or not.
     pub warnings: Vec<String>,
+    /// What was asked on the way, and answered, where a claim asks more than once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Value>,
 }
 
 /// One finding.
@@ -82,6 +85,9 @@ pub struct Found {
     pub code: String,
     /// `error` or `warning`.
     pub level: String,
+    /// What it is about inside the object, such as a budget's name.
+    #[serde(default)]
+    pub subject: String,
     /// Where: a JSON pointer.
     #[serde(default)]
     pub path: String,
@@ -111,6 +117,14 @@ impl Said {
     /// Whether it found this, and denies for it.
     pub fn denies(&self, code: &str) -> bool {
         self.findings.iter().any(|found| found.code == code && found.level == "error")
+    }
+
+    /// Says nothing of what `drop` names, and denies only for what is left: what a wrong rule may do.
+    #[must_use]
+    pub fn without(&self, drop: impl Fn(&Found) -> bool) -> Self {
+        let findings: Vec<Found> = self.findings.iter().filter(|found| !drop(found)).cloned().collect();
+        let accepted = findings.iter().all(|found| found.level != "error");
+        Self { accepted, findings, ..self.clone() }
     }
 
     /// Says the opposite of what it said: what a wrong rule may do.
@@ -195,5 +209,6 @@ fn read(answer: ValidationResponse) -> Result<Said> {
         findings,
         mutated: answer.mutated_object,
         warnings: answer.warnings.unwrap_or_default(),
+        steps: Vec::new(),
     })
 }

@@ -2,6 +2,12 @@
 
 use crate::claim::Claim;
 
+mod budget;
+mod budget_make;
+mod budget_paths;
+mod budget_view;
+mod drain;
+mod drain_play;
 mod failure;
 mod mutation;
 mod non_root;
@@ -20,5 +26,8 @@ pub fn all() -> Vec<Box<dyn Claim>> {
         Box::<mutation::Mutation>::default(),
         Box::new(failure::Failure),
         Box::new(separation::Separation),
+        Box::<budget::Arithmetic>::default(),
+        Box::new(drain::Drain),
+        Box::new(budget_paths::Paths),
     ]
 }

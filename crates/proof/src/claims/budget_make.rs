@@ -1,0 +1,142 @@
+//! Sets and budgets to try.
+
+use fastrand::Rng;
+use serde_json::{Value, json};
+
+use super::budget_view::{ENSEMBLE, QUORUM, name, replicas};
+use crate::make::{chance, one};
+
+/// A set of so many members that bear these labels.
+pub(super) fn set(name: &str, replicas: i64, labels: &Value) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": { "name": name, "namespace": "prod" },
+        "spec": {
+            "replicas": replicas, "serviceName": name, "podManagementPolicy": "Parallel",
+            "selector": { "matchLabels": { "app": labels["app"] } },
+            "template": {
+                "metadata": { "labels": labels },
+                "spec": { "containers": [{ "name": "main", "image": "zookeeper:3.9" }] },
+            },
+        },
+    })
+}
+
+/// A budget.
+pub(super) fn budget(name: &str, selector: &Value, limit: &Value) -> Value {
+    let mut spec = limit.clone();
+    if !selector.is_null() {
+        spec["selector"] = selector.clone();
+    }
+    json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+        "metadata": { "name": name, "namespace": "prod" }, "spec": spec,
+    })
+}
+
+/// One, two or three sets, and sometimes pods of none.
+pub(super) fn sets(random: &mut Rng, counts: &[i64], strangers: bool) -> Vec<Value> {
+    let count = one(random, &[1, 1, 1, 1, 2, 2, 3]).unwrap_or(1);
+    let together = chance(random, 40);
+    let alike = chance(random, 25);
+    let mut objects: Vec<Value> = Vec::new();
+    for name in ["zk", "keeper", "store"].into_iter().take(count) {
+        let app = if alike { "zk" } else { name };
+        let mut labels = json!({ "app": app, "part-of": "ensemble" });
+        if chance(random, 50) {
+            labels["tier"] = if name == "store" { "cache" } else { "data" }.into();
+        }
+        let mut set = set(name, one(random, counts).unwrap_or(3), &labels);
+        if alike {
+            // Each counts its own pods only: a selector of its own, where the budget's is for both.
+            set["spec"]["selector"]["matchLabels"]["set"] = name.into();
+            set["spec"]["template"]["metadata"]["labels"]["set"] = name.into();
+        }
+        if together && count > 1 {
+            set["metadata"]["annotations"][ENSEMBLE] = "one".into();
+        } else if chance(random, 12) {
+            set["metadata"]["annotations"][QUORUM] = "none".into();
+        }
+        if chance(random, 12) {
+            set["spec"]["ordinals"] = json!({ "start": random.u32(1..4) });
+        }
+        objects.push(set);
+    }
+    if strangers && chance(random, 15) {
+        for index in 0..random.usize(1..3) {
+            let labels = one(random, &[json!({ "app": "zk" }), json!({ "app": "tool" }), json!({})]);
+            objects.push(json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": { "name": format!("alone-{index}"), "namespace": "prod", "labels": labels },
+                "spec": { "containers": [{ "name": "main", "image": "zookeeper:3.9" }] },
+            }));
+        }
+    }
+    objects
+}
+
+/// A selector that is more or less that of the set.
+pub(super) fn selector(random: &mut Rng, set: &Value) -> Value {
+    let set_name = name(set);
+    let labels = &set["spec"]["template"]["metadata"]["labels"];
+    let app = &labels["app"];
+    let of = |key: &str, operator: &str, values: Value| match operator {
+        "In" | "NotIn" => json!({ "matchExpressions": [{ "key": key, "operator": operator, "values": values }] }),
+        _ => json!({ "matchExpressions": [{ "key": key, "operator": operator }] }),
+    };
+    let pod = format!("{set_name}-{}", random.u32(..4));
+    match random.u32(..100) {
+        0..50 => json!({ "matchLabels": { "app": app } }),
+        50..56 => json!({}),
+        56..60 => Value::Null,
+        60..65 => json!({ "matchLabels": { "part-of": "ensemble" } }),
+        65..69 => of("app", "In", json!([app, "other"])),
+        69..72 => of("app", "NotIn", json!(["store", "tool"])),
+        72..75 => of("app", "Exists", Value::Null),
+        75..78 => of("tier", "DoesNotExist", Value::Null),
+        78..80 => of("tier", "NotIn", json!(["cache"])),
+        80..83 => {
+            let tier = of("tier", "Exists", Value::Null);
+            json!({ "matchLabels": { "app": app }, "matchExpressions": tier["matchExpressions"] })
+        }
+        83..86 => json!({ "matchLabels": { "statefulset.kubernetes.io/pod-name": pod } }),
+        86..89 => of("statefulset.kubernetes.io/pod-name", "NotIn", json!([pod])),
+        89..92 => of("apps.kubernetes.io/pod-index", "In", json!(["0", "1", "2"])),
+        92..94 => of("apps.kubernetes.io/pod-index", "NotIn", json!(["1"])),
+        94..96 => of("controller-revision-hash", "Exists", Value::Null),
+        96..97 => of("controller-revision-hash", "In", json!([format!("{set_name}-6d4cf56db6")])),
+        97..98 => of("app", "DoesNotExist", Value::Null),
+        _ => json!({ "matchLabels": { "app": format!("{set_name}s") } }),
+    }
+}
+
+/// What a budget allows, some of it sound for the set.
+pub(super) fn limit(random: &mut Rng, set: &Value) -> Value {
+    let members = replicas(set);
+    let shares =
+        ["0%", "1%", "10%", "20%", "25%", "33%", "34%", "40%", "50%", "51%", "66%", "67%", "80%", "99%", "100%"];
+    let share = |random: &mut Rng| {
+        // Above all there is: Kubernetes does not take it.
+        if chance(random, 2) { json!("101%") } else { json!(one(random, &shares)) }
+    };
+    match random.u32(..100) {
+        0..33 => json!({ "maxUnavailable": one(random, &[1, 1, 1, 1, 2, 2, 3, 0, 5, 1000]) }),
+        33..50 => json!({ "maxUnavailable": share(random) }),
+        50..78 => {
+            let near = [
+                members - 1,
+                members - 1,
+                members / 2 + 1,
+                members / 2 + 1,
+                members,
+                members - 2,
+                1,
+                0,
+                members + 2,
+                1000,
+            ];
+            json!({ "minAvailable": one(random, &near).map(|pods| pods.max(0)) })
+        }
+        78..97 => json!({ "minAvailable": share(random) }),
+        _ => json!({}),
+    }
+}

@@ -1,0 +1,540 @@
+//! Drains, as they are played: what the eviction API, the controllers and the scheduler make of a set and its budgets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::future::{Either, select};
+use serde_json::{Value, json};
+
+use super::budget_view::{counted, is, is_settled, members, name, of_kind, replicas};
+use crate::api::Patch;
+use crate::claim::{Subject, Trouble};
+use crate::mirror::{Objects, Watched};
+use crate::room::{LIMIT, Room, Stage};
+
+/// The change of a subject: `{ "scale": { "from": 3, "to": 5 } }`, `{ "old": OBJECT }` or `{ "delete": true }`; nothing where the first
+/// object is not asked about alone.
+pub(super) fn change(subject: &Subject) -> &Value {
+    &subject.facts["change"]
+}
+
+/// What is there once the change is made.
+pub(super) fn after(subject: &Subject) -> Subject {
+    let mut after = subject.clone();
+    let change = change(subject);
+    if let Some(to) = change["scale"]["to"].as_i64() {
+        after.objects[0]["spec"]["replicas"] = to.into();
+    }
+    if change["delete"] == true {
+        after.objects.remove(0);
+    }
+    after
+}
+
+/// What is there before it.
+fn before(subject: &Subject) -> Vec<Value> {
+    let mut objects = subject.objects.clone();
+    let change = change(subject);
+    if let Some(from) = change["scale"]["from"].as_i64() {
+        objects[0]["spec"]["replicas"] = from.into();
+    }
+    if change["old"].is_object() {
+        objects[0] = change["old"].clone();
+    }
+    objects
+}
+
+/// One subject that is being played, in one namespace.
+pub(super) struct Play<'a> {
+    stage: &'a Stage,
+    room: &'a Room<'a>,
+    namespace: String,
+    after: &'a Subject,
+    budgets: Vec<(String, &'a Value)>,
+    /// The budgets that select each pod.
+    covering: BTreeMap<String, BTreeSet<String>>,
+    /// How many pods each budget selects.
+    matched: BTreeMap<String, usize>,
+    total: usize,
+    /// What was evicted last, by its name: the uid of the pod that is gone.
+    gone: Mutex<BTreeMap<String, Value>>,
+}
+
+/// How it goes on with a pod that may not be evicted now.
+enum Next {
+    /// Its budget allows some again.
+    Retry,
+    /// All that the budget selects is there and healthy, and it allows none: nothing will ever change that.
+    Stuck,
+    /// Its budget waits for a pod that was evicted, and another one of that name is there already.
+    Stale(String, String),
+}
+
+impl<'a> Play<'a> {
+    /// Makes the objects as they were, changes them, and waits until all is healthy and counted.
+    pub(super) async fn open(
+        stage: &'a Stage,
+        room: &'a Room<'a>,
+        subject: &Subject,
+        after: &'a Subject,
+    ) -> Result<(Self, Value), Trouble> {
+        let called = called(&subject.objects[0]);
+        let namespace = room.own(called);
+        let is_here = |object: &&Value| self::called(object) == called;
+        let before = before(subject);
+        // The budgets first: a set is never without them.
+        for kind in ["PodDisruptionBudget", "StatefulSet", "Pod"] {
+            for object in before.iter().filter(|object| is(object, kind)) {
+                let mut placed = room.place(object);
+                if kind == "StatefulSet" {
+                    // Volumes are not played, and starting one by one only takes longer.
+                    placed["spec"]["podManagementPolicy"] = "Parallel".into();
+                    placed["spec"]["volumeClaimTemplates"].take();
+                }
+                stage.api.create(&placed).await?;
+            }
+        }
+        let count = |objects: &[Value]| {
+            let sets = objects.iter().filter(is_here).filter(|object| is(object, "StatefulSet"));
+            let pods: i64 = sets.map(replicas).sum();
+            let alone = objects.iter().filter(is_here).filter(|object| is(object, "Pod")).count();
+            usize::try_from(pods).unwrap_or(0) + alone
+        };
+        let total = count(&after.objects);
+        let budgets = of_kind(after, "PodDisruptionBudget").filter(is_here);
+        let budgets = budgets.map(|budget| (name(budget).to_owned(), budget)).collect();
+        let mut play = Self {
+            stage,
+            room,
+            namespace,
+            after,
+            budgets,
+            covering: BTreeMap::new(),
+            matched: BTreeMap::new(),
+            total: count(&before),
+            gone: Mutex::default(),
+        };
+        play.healthy("their creation").await?;
+        play.total = total;
+        play.make_change(subject).await?;
+        play.healthy("the change").await?;
+        let counts = counted(stage, &play.namespace, &play.budgets).await?;
+        for (budget, seen) in &counts {
+            let pods = seen["matched"].as_array().map(Vec::as_slice).unwrap_or_default();
+            play.matched.insert(budget.clone(), pods.len());
+            for pod in pods.iter().filter_map(Value::as_str) {
+                play.covering.entry(pod.to_owned()).or_default().insert(budget.clone());
+            }
+        }
+        Ok((play, json!(counts)))
+    }
+
+    async fn make_change(&self, subject: &Subject) -> Result<(), Trouble> {
+        let change = change(subject);
+        let placed = self.room.place(&subject.objects[0]);
+        let path = self.stage.api.path_of(&placed, false);
+        if let Some(to) = change["scale"]["to"].as_i64() {
+            let scale = json!({ "spec": { "replicas": to } });
+            self.stage.api.patch(&format!("{path}/scale"), Patch::Merge, &scale).await?;
+        } else if change["old"].is_object() {
+            let mut spec = placed["spec"].clone();
+            if is(&placed, "StatefulSet") {
+                spec["podManagementPolicy"] = "Parallel".into();
+            }
+            let edit = json!([{ "op": "replace", "path": "/spec", "value": spec }]);
+            self.stage.api.patch(&path, Patch::Json, &edit).await?;
+        } else if change["delete"] == true {
+            self.stage.api.delete(&path).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until `test` gives something, asked now and whenever a pod or a budget changes.
+    async fn until<T>(&self, what: &str, mut test: impl FnMut(&Objects, &Objects) -> Option<T>) -> Result<T, Trouble> {
+        let mirror = &self.stage.mirror;
+        loop {
+            let pods = mirror.now(Watched::Pods, &self.namespace);
+            let budgets = mirror.now(Watched::DisruptionBudgets, &self.namespace);
+            if let Some(found) = test(&pods, &budgets) {
+                return Ok(found);
+            }
+            let of_pods = mirror.until(Watched::Pods, &self.namespace, what, LIMIT, |now| differs(now, &pods));
+            let of_budgets =
+                mirror.until(Watched::DisruptionBudgets, &self.namespace, what, LIMIT, |now| differs(now, &budgets));
+            let (of_pods, of_budgets) = (pin!(of_pods), pin!(of_budgets));
+            match select(of_pods, of_budgets).await {
+                Either::Left((changed, _)) | Either::Right((changed, _)) => changed?,
+            }
+        }
+    }
+
+    /// Waits until every pod is there and ready, and every budget has counted them.
+    async fn healthy(&self, after: &str) -> Result<(), Trouble> {
+        let all_ready =
+            |pods: &Objects| (pods.len() == self.total && pods.values().all(|pod| is_ready(pod))).then_some(());
+        let what = format!("{} ready pods after {after}", self.total);
+        self.stage.mirror.until(Watched::Pods, &self.namespace, &what, LIMIT, all_ready).await?;
+        self.nudge().await?;
+        loop {
+            let stale = self
+                .until("every pod is counted", |pods, budgets| {
+                    if let Some(stale) = self.stale(pods, budgets) {
+                        return Some(Some(stale));
+                    }
+                    let is_counted = |(budget, pods): (&String, &usize)| {
+                        budgets.get(budget).is_some_and(|budget| is_settled(budget, Some(*pods)))
+                    };
+                    self.matched.iter().all(is_counted).then_some(None)
+                })
+                .await?;
+            match stale {
+                None => return Ok(()),
+                Some((budget, pod)) => self.forget(&budget, &pod).await?,
+            }
+        }
+    }
+
+    /// The controller looks at one budget only when a pod changes, whichever comes first of those that select it: where there are
+    /// several, each is changed so that it is looked at.
+    async fn nudge(&self) -> Result<(), Trouble> {
+        let may_share = self.covering.is_empty() || self.covering.values().any(|budgets| budgets.len() > 1);
+        if self.budgets.len() < 2 || !may_share {
+            return Ok(());
+        }
+        for (budget, _) in &self.budgets {
+            let path = self.stage.api.path("policy/v1", "PodDisruptionBudget", &self.namespace, budget);
+            let change = json!({ "metadata": { "annotations": { "looked-at": fastrand::u32(..).to_string() } } });
+            self.stage.api.patch(&path, Patch::Merge, &change).await?;
+        }
+        Ok(())
+    }
+
+    /// A budget counts no pod that it has let go until that is gone, for two minutes; where another of the same name came
+    /// before it looked, it would take that one for the first. A real kubelet takes seconds to end a pod.
+    async fn forget(&self, budget: &str, pod: &str) -> Result<(), Trouble> {
+        let path = self.stage.api.path("policy/v1", "PodDisruptionBudget", &self.namespace, budget);
+        let gone = json!({ "status": { "disruptedPods": { pod: null } } });
+        let patched = self.stage.api.patch(&format!("{path}/status"), Patch::Merge, &gone).await?;
+        let version = patched["metadata"]["resourceVersion"].clone();
+        let arrived = |budgets: &Objects| {
+            let now = budgets.get(budget)?;
+            let is_gone = now["status"]["disruptedPods"][pod].is_null();
+            (is_gone || now["metadata"]["resourceVersion"] == version).then_some(())
+        };
+        let what = "a status that was patched";
+        Ok(self.stage.mirror.until(Watched::DisruptionBudgets, &self.namespace, what, LIMIT, arrived).await?)
+    }
+
+    /// Drains each node in turn: none gets new pods while it is drained, and each may have them again before the next.
+    /// Gives the pods that could never be evicted, with the answer.
+    pub(super) async fn drain_in_turn(&self) -> Result<Value, Trouble> {
+        let from = self.moment();
+        let mut refused = BTreeMap::new();
+        let mut drained = Vec::new();
+        for node in self.room.nodes() {
+            self.room.cordon(node, true).await?;
+            let pods = self.stage.mirror.now(Watched::Pods, &self.namespace);
+            let here = pods.iter().filter(|(_, pod)| pod["spec"]["nodeName"] == node.as_str());
+            let mut went = Vec::new();
+            for (pod, object) in here {
+                match self.drain_one(pod, object).await? {
+                    Some(code) => drop(refused.insert(pod.clone(), code)),
+                    None => went.push(pod.clone()),
+                }
+            }
+            drained.push(json!({ "node": node.trim_start_matches(&format!("{}-", self.room.id)), "evicted": went }));
+            self.room.cordon(node, false).await?;
+        }
+        self.healthy("a drain in turn").await?;
+        Ok(json!({ "refused": refused, "drained": drained, "least": self.least(from) }))
+    }
+
+    /// Evicts the pod, however often it must be asked for. Gives the answer where it would never be given up.
+    async fn drain_one(&self, pod: &str, object: &Value) -> Result<Option<u16>, Trouble> {
+        let none = BTreeSet::new();
+        let covering = self.covering.get(pod).unwrap_or(&none);
+        loop {
+            let before = self.stage.mirror.now(Watched::DisruptionBudgets, &self.namespace);
+            match self.evict(pod, object).await? {
+                200 => return Ok(None),
+                500 => return Ok(Some(500)),
+                _ => {}
+            }
+            let next = self.until("an eviction that is allowed", |pods, budgets| {
+                if let Some((budget, pod)) = self.stale(pods, budgets) {
+                    return Some(Next::Stale(budget, pod));
+                }
+                let ours = || covering.iter().filter_map(|name| Some((name, budgets.get(name)?)));
+                let is_new = |name: &String| {
+                    let version =
+                        |all: &Objects| all.get(name).map(|budget| budget["metadata"]["resourceVersion"].clone());
+                    version(&before) != version(budgets)
+                };
+                if ours()
+                    .any(|(name, budget)| is_new(name) && budget["status"]["disruptionsAllowed"].as_i64() > Some(0))
+                {
+                    return Some(Next::Retry);
+                }
+                let is_final = |(name, budget): (&String, &Arc<Value>)| {
+                    is_settled(budget, self.matched.get(name).copied()) && budget["status"]["disruptionsAllowed"] == 0
+                };
+                ours().any(is_final).then_some(Next::Stuck)
+            });
+            match next.await? {
+                Next::Retry => {}
+                Next::Stuck => return Ok(Some(429)),
+                Next::Stale(budget, pod) => self.forget(&budget, &pod).await?,
+            }
+        }
+    }
+
+    /// Drains all nodes at once: every pod is asked for once, and none comes back.
+    pub(super) async fn drain_at_once(&self) -> Result<Value, Trouble> {
+        for node in self.room.nodes() {
+            self.room.cordon(node, true).await?;
+        }
+        let from = self.moment();
+        let pods = self.stage.mirror.now(Watched::Pods, &self.namespace);
+        let mut evicted = BTreeMap::new();
+        let mut nodes = BTreeSet::new();
+        for (pod, object) in &pods {
+            if self.evict(pod, object).await? == 200 {
+                evicted.insert(pod.clone(), object["metadata"]["uid"].clone());
+                let node = object["spec"]["nodeName"].as_str().unwrap_or_default();
+                nodes.insert(node.trim_start_matches(&format!("{}-", self.room.id)).to_owned());
+            }
+        }
+        let is_gone = |pods: &Objects| {
+            let gone = evicted.iter().all(|(pod, uid)| pods.get(pod).is_none_or(|pod| pod["metadata"]["uid"] != *uid));
+            gone.then_some(())
+        };
+        self.stage.mirror.until(Watched::Pods, &self.namespace, "evicted pods are gone", LIMIT, is_gone).await?;
+        let least = self.least(from);
+        for node in self.room.nodes() {
+            self.room.cordon(node, false).await?;
+        }
+        self.healthy("a drain at once").await?;
+        Ok(json!({ "evicted": evicted.keys().collect::<Vec<_>>(), "nodes": nodes, "least": least }))
+    }
+
+    /// Changes the template of each set that says how many members an update may take; `null` where none does.
+    pub(super) async fn update(&self) -> Result<Value, Trouble> {
+        let mut least = Value::Null;
+        for set in of_kind(self.after, "StatefulSet") {
+            let strategy = &set["spec"]["updateStrategy"];
+            if strategy["rollingUpdate"]["maxUnavailable"].is_null() || strategy["type"] == "OnDelete" {
+                continue;
+            }
+            let from = self.moment();
+            let partition = strategy["rollingUpdate"]["partition"].as_i64().unwrap_or(0);
+            let first = set["spec"]["ordinals"]["start"].as_i64().unwrap_or(0);
+            let updated = usize::try_from((first + replicas(set) - partition.max(first)).max(0)).unwrap_or(0);
+            let path = self.stage.api.path_of(&self.room.place(set), false);
+            let change = json!({ "spec": { "template": { "metadata": { "annotations": { "try": "2" } } } } });
+            self.stage.api.patch(&path, Patch::Merge, &change).await?;
+            let of_set = members(set);
+            let is_new = |pod: &&Arc<Value>| pod["metadata"]["annotations"]["try"] == "2" && is_ready(pod);
+            let done = |pods: &Objects| {
+                let of_set = of_set.iter().filter_map(|pod| pods.get(pod));
+                (of_set.filter(is_new).count() == updated).then_some(())
+            };
+            self.stage.mirror.until(Watched::Pods, &self.namespace, "an update", LIMIT, done).await?;
+            let seen = self.least(from);
+            least[name(set)] = seen[name(set)].clone();
+        }
+        self.healthy("an update").await?;
+        Ok(least)
+    }
+
+    /// Makes one pod more unready than the budget allows, where one budget says what becomes of such, and evicts one of them:
+    /// whether that is let through; `null` where no budget says.
+    pub(super) async fn evict_unready(&self, counts: &Value) -> Result<Value, Trouble> {
+        let mut seen = Value::Null;
+        for (budget, object) in &self.budgets {
+            let allowed = counts[budget.as_str()]["allowed"].as_u64().and_then(|allowed| usize::try_from(allowed).ok());
+            let pods: Vec<&str> =
+                counts[budget.as_str()]["matched"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let count = allowed.unwrap_or(0) + 1;
+            let is_alone = pods.iter().all(|pod| self.covering.get(*pod).is_some_and(|all| all.len() == 1));
+            if object["spec"]["unhealthyPodEvictionPolicy"].is_null() || !is_alone || count == 1 || count > pods.len() {
+                continue;
+            }
+            let turn = |ready: &str| {
+                let status = json!({ "status": { "conditions": [{ "type": "Ready", "status": ready }] } });
+                let pods = pods[..count].to_vec();
+                async move {
+                    for pod in pods {
+                        let path = format!("{}/status", self.stage.api.path("v1", "Pod", &self.namespace, pod));
+                        match self.stage.api.patch(&path, Patch::Merge, &status).await {
+                            // The one that was evicted may not be there again.
+                            Err(refusal) if refusal.code != 404 => return Err(Trouble::Failed(refusal.into())),
+                            _ => {}
+                        }
+                    }
+                    Ok::<_, Trouble>(())
+                }
+            };
+            turn("False").await?;
+            let noticed = |budgets: &Objects| is_settled(budgets.get(budget)?, Some(pods.len() - count)).then_some(());
+            let what = "unready pods that are counted";
+            self.stage.mirror.until(Watched::DisruptionBudgets, &self.namespace, what, LIMIT, noticed).await?;
+            seen[budget.as_str()] = match self.stage.api.evict(&self.namespace, pods[0]).await {
+                Ok(()) => true.into(),
+                Err(refusal) if refusal.code == 429 => false.into(),
+                Err(refusal) => return Err(Trouble::Failed(refusal.into())),
+            };
+            turn("True").await?;
+        }
+        Ok(seen)
+    }
+
+    /// A budget that waits for an evicted pod of whose name another one is there already.
+    fn stale(&self, pods: &Objects, budgets: &Objects) -> Option<(String, String)> {
+        let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        budgets.iter().find_map(|(name, budget)| {
+            let leaving = budget["status"]["disruptedPods"].as_object()?;
+            let is_another = |pod: &&String| {
+                let uid = gone.get(*pod);
+                uid.is_some_and(|uid| pods.get(*pod).is_some_and(|now| now["metadata"]["uid"] != *uid && is_ready(now)))
+            };
+            let pod = leaving.keys().find(is_another)?;
+            Some((name.clone(), pod.clone()))
+        })
+    }
+
+    /// Asks for the eviction once, and gives the code of the answer; 200 where the pod is gone.
+    async fn evict(&self, pod: &str, object: &Value) -> Result<u16, Trouble> {
+        let uid = object["metadata"]["uid"].clone();
+        let before = self.gone.lock().unwrap_or_else(PoisonError::into_inner).insert(pod.to_owned(), uid);
+        let code = match self.stage.api.evict(&self.namespace, pod).await {
+            Ok(()) => return Ok(200),
+            Err(refusal) if refusal.code == 404 => return Ok(200),
+            Err(refusal) if [429, 500].contains(&refusal.code) => refusal.code,
+            Err(refusal) => return Err(Trouble::Failed(refusal.into())),
+        };
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        match before {
+            Some(uid) => gone.insert(pod.to_owned(), uid),
+            None => gone.remove(pod),
+        };
+        Ok(code)
+    }
+
+    fn moment(&self) -> usize {
+        self.stage.mirror.history(Watched::Pods, &self.namespace).len()
+    }
+
+    /// The fewest members of each set, and of all sets together, that were ready at once since the moment; all were ready then.
+    fn least(&self, from: usize) -> Value {
+        let history = self.stage.mirror.history(Watched::Pods, &self.namespace);
+        let mut ready: BTreeSet<String> =
+            history[..from.min(history.len())].iter().map(|pod| name(pod).to_owned()).collect();
+        let mut groups: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for set in of_kind(self.after, "StatefulSet") {
+            groups.insert(name(set).to_owned(), members(set).into_iter().collect());
+            let ensemble = set["metadata"]["annotations"][super::budget_view::ENSEMBLE].as_str();
+            if let Some(ensemble) = ensemble {
+                groups.entry(format!("ensemble {ensemble}")).or_default().extend(members(set));
+            }
+        }
+        let mut least: BTreeMap<&str, usize> = groups.iter().map(|(name, pods)| (name.as_str(), pods.len())).collect();
+        for pod in history.iter().skip(from) {
+            if is_ready(pod) {
+                ready.insert(name(pod).to_owned());
+            } else {
+                ready.remove(name(pod));
+            }
+            for (name, pods) in &groups {
+                let now = pods.intersection(&ready).count();
+                if let Some(least) = least.get_mut(name.as_str()) {
+                    *least = now.min(*least);
+                }
+            }
+        }
+        if least.values().any(|l| *l < 2) { for pod in history.iter().skip(from) { eprintln!("DEBUG {} {} {} rv{} ready={} del={} phase={} node={} cond={}", self.namespace, name(pod), &pod["metadata"]["uid"].as_str().unwrap_or("")[..4], pod["metadata"]["resourceVersion"], is_ready(pod), pod["metadata"]["deletionTimestamp"], pod["status"]["phase"], pod["spec"]["nodeName"], pod["status"]["conditions"][1]["type"]); } }
+        json!(least)
+    }
+}
+
+/// What an object's namespace is called in the subject.
+pub(super) fn called(object: &Value) -> &str {
+    object["metadata"]["namespace"].as_str().unwrap_or("default")
+}
+
+/// Whether the pod counts.
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    pod["metadata"]["deletionTimestamp"].is_null()
+        && conditions.is_some_and(|conditions| {
+            conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+        })
+}
+
+fn differs(now: &Objects, before: &Objects) -> Option<()> {
+    let same = now.len() == before.len()
+        && now.iter().zip(before).all(|((name, object), (old_name, old))| name == old_name && Arc::ptr_eq(object, old));
+    (!same).then_some(())
+}
+
+/// What went wrong, in a few sentences; nothing where nothing did, or more than one thing.
+pub(super) fn story(subject: &Subject, seen: &Value) -> Option<Vec<String>> {
+    let mut stories = Vec::new();
+    let mut began = Vec::new();
+    let scale = &change(subject)["scale"];
+    if let (Some(from), Some(to)) = (scale["from"].as_i64(), scale["to"].as_i64()) {
+        began.push(format!("{} is scaled from {from} to {to}", name(&subject.objects[0])));
+    }
+    let after = after(subject);
+    for budget in of_kind(&after, "PodDisruptionBudget") {
+        let limit = ["maxUnavailable", "minAvailable"].into_iter().find_map(|field| {
+            let value = &budget["spec"][field];
+            (!value.is_null()).then(|| format!("{field}: {}", value.to_string().trim_matches('"')))
+        });
+        let limit = limit.unwrap_or_else(|| "no limit".to_owned());
+        let pods = seen["counted"][name(budget)]["matched"].as_array().map_or(0, Vec::len);
+        began.push(format!("budget {} has {limit} and selects {pods} pods", name(budget)));
+    }
+    let refused = seen["in_turn"]["refused"].as_object();
+    let first = |code: u16| refused.into_iter().flatten().find(|(_, answer)| **answer == code).map(|(pod, _)| pod);
+    if let Some(pod) = first(500) {
+        stories.push(vec![
+            format!("the node of {pod} is drained"),
+            format!("the eviction of {pod} is answered with an error (500), since two budgets select it"),
+            "the drain never ends".to_owned(),
+        ]);
+    } else if let Some(pod) = first(429) {
+        stories.push(vec![
+            format!("the node of {pod} is drained"),
+            format!("all pods are ready, and yet {pod} may not be evicted (429)"),
+            "the drain never ends".to_owned(),
+        ]);
+    }
+    for set in of_kind(&after, "StatefulSet") {
+        let (total, set) = (replicas(set), name(set));
+        let left = seen["at_once"]["least"][set].as_i64().unwrap_or(total);
+        if total > 0 && 2 * left <= total && left < total {
+            let gone: Vec<&str> =
+                seen["at_once"]["evicted"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let nodes: Vec<&str> =
+                seen["at_once"]["nodes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            stories.push(vec![
+                format!("{} are drained at the same time", nodes.join(" and ")),
+                format!("{} are evicted, none of them refused", gone.join(", ")),
+                format!("{left} of {total} members of {set} are left"),
+            ]);
+        }
+        let left = seen["update"][set].as_i64().unwrap_or(total);
+        if total > 0 && 2 * left <= total && left < total {
+            stories.push(vec![
+                format!("the template of {set} is changed"),
+                format!("the update takes {} members at once, and no budget is asked", total - left),
+                format!("{left} of {total} members of {set} are left"),
+            ]);
+        }
+    }
+    match (stories.pop(), stories.is_empty()) {
+        (Some(story), true) => Some(began.into_iter().chain(story).collect()),
+        _ => None,
+    }
+}
