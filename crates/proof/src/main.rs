@@ -117,7 +117,7 @@ async fn prove(args: &Args, claims: &[Box<dyn Claim>], plane: &Plane, rules: &Ru
         }
         holds &= failures.is_empty() && tally.contradictions.is_empty();
     }
-    let is_whole = args.claims.is_empty() && args.object.is_none() && args.count.is_none();
+    let is_whole = args.claims.is_empty() && args.object.is_none();
     if is_whole && holds {
         write_pages(&tallies, &version, args.seed)?;
     }

@@ -138,7 +138,7 @@ impl Claim for Paths {
                 says: |_, said| {
                     with_steps(said, |step| {
                         if step["blocks"] == true {
-                            step["accepted"] = false.into()
+                            step["accepted"] = false.into();
                         }
                     })
                 },
@@ -148,7 +148,7 @@ impl Claim for Paths {
                 says: |_, said| {
                     with_steps(said, |step| {
                         if step["scales"] == true {
-                            step["accepted"] = true.into()
+                            step["accepted"] = true.into();
                         }
                     })
                 },

@@ -1,6 +1,7 @@
 //! What the budgets of a namespace come to, as Kubernetes itself counts: what the words of `disruption-budget` are compared with.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use futures::future::try_join_all;
 use serde_json::{Value, json};
@@ -30,7 +31,7 @@ pub(super) fn ask_each(rules: &Rules, subject: &Subject) -> anyhow::Result<Said>
         others.remove(index);
         let mut said = rules.ask("disruption-budget", &subject.settings, Change::Create(object), &others)?;
         for found in said.findings.iter_mut().filter(|found| found.subject.is_empty()) {
-            found.subject = name(object).to_owned();
+            name(object).clone_into(&mut found.subject);
         }
         add(&mut all, said);
     }
@@ -110,7 +111,8 @@ fn query(selector: &Value) -> String {
         if byte.is_ascii_alphanumeric() {
             encoded.push(char::from(byte));
         } else {
-            encoded.push_str(&format!("%{byte:02X}"));
+            // Writing to a String cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
         }
     }
     encoded
@@ -241,8 +243,8 @@ impl View {
             ensemble.sets.push(name(set).to_owned());
             ensemble.pods.extend(pods);
             let group = group.and_then(|group| usize::try_from(group).ok()).unwrap_or(usize::MAX);
-            let voters = group.min(ensemble.pods.len());
-            ensemble.tolerance = (voters - 1) / 2;
+            let deciding = group.min(ensemble.pods.len());
+            ensemble.tolerance = (deciding - 1) / 2;
         }
         let number = |value: &Value| value.as_i64().unwrap_or(0);
         let budgets = of_kind(subject, "PodDisruptionBudget").map(|budget| {

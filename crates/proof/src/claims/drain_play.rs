@@ -452,7 +452,22 @@ impl<'a> Play<'a> {
                 }
             }
         }
-        if least.values().any(|l| *l < 2) { for pod in history.iter().skip(from) { eprintln!("DEBUG {} {} {} rv{} ready={} del={} phase={} node={} cond={}", self.namespace, name(pod), &pod["metadata"]["uid"].as_str().unwrap_or("")[..4], pod["metadata"]["resourceVersion"], is_ready(pod), pod["metadata"]["deletionTimestamp"], pod["status"]["phase"], pod["spec"]["nodeName"], pod["status"]["conditions"][1]["type"]); } }
+        if least.values().any(|l| *l < 2) {
+            for pod in history.iter().skip(from) {
+                eprintln!(
+                    "DEBUG {} {} {} rv{} ready={} del={} phase={} node={} cond={}",
+                    self.namespace,
+                    name(pod),
+                    &pod["metadata"]["uid"].as_str().unwrap_or("")[..4],
+                    pod["metadata"]["resourceVersion"],
+                    is_ready(pod),
+                    pod["metadata"]["deletionTimestamp"],
+                    pod["status"]["phase"],
+                    pod["spec"]["nodeName"],
+                    pod["status"]["conditions"][1]["type"]
+                );
+            }
+        }
         json!(least)
     }
 }
