@@ -54,6 +54,12 @@ pub(super) fn members(set: &Value) -> Vec<String> {
     (first..first + replicas(set)).map(|ordinal| format!("{name}-{ordinal}")).collect()
 }
 
+/// What the set's ensemble is called: the set, or `ensemble NAME` where it says that it is one of several.
+pub(super) fn ensemble(set: &Value) -> String {
+    let of_several = set["metadata"]["annotations"][ENSEMBLE].as_str();
+    of_several.map_or_else(|| name(set).to_owned(), |ensemble| format!("ensemble {ensemble}"))
+}
+
 /// How many pods the set is to have.
 pub(super) fn replicas(set: &Value) -> i64 {
     set["spec"]["replicas"].as_i64().unwrap_or(1)
@@ -231,8 +237,7 @@ impl View {
                 None => known.is_none_or(|system| system.model == Model::Majority),
             };
             let group = known.and_then(|system| system.group).filter(|_| annotations[QUORUM].is_null());
-            let of_several = annotations[ENSEMBLE].as_str().map(|ensemble| format!("ensemble {ensemble}"));
-            let key = of_several.unwrap_or_else(|| name(set).to_owned());
+            let key = ensemble(set);
             let ensemble = ensembles.entry(key.clone()).or_insert_with(|| Ensemble {
                 key,
                 sets: Vec::new(),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::future::{Either, select};
 use serde_json::{Value, json};
 
-use super::budget_view::{counted, is, is_settled, members, name, of_kind, replicas};
+use super::budget_view::{counted, ensemble, is, is_settled, members, name, of_kind, replicas};
 use crate::api::Patch;
 use crate::claim::{Subject, Trouble};
 use crate::mirror::{Objects, Watched};
@@ -289,33 +289,50 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// Drains all nodes at once: every pod is asked for once, and none comes back.
+    /// Drains all nodes at once, for each ensemble once: every pod is asked for once, those of the ensemble first, and none comes back.
     pub(super) async fn drain_at_once(&self) -> Result<Value, Trouble> {
-        for node in self.room.nodes() {
-            self.room.cordon(node, true).await?;
-        }
-        let from = self.moment();
-        let pods = self.stage.mirror.now(Watched::Pods, &self.namespace);
-        let mut evicted = BTreeMap::new();
-        let mut nodes = BTreeSet::new();
-        for (pod, object) in &pods {
-            if self.evict(pod, object).await? == 200 {
-                evicted.insert(pod.clone(), object["metadata"]["uid"].clone());
-                let node = object["spec"]["nodeName"].as_str().unwrap_or_default();
-                nodes.insert(node.trim_start_matches(&format!("{}-", self.room.id)).to_owned());
+        let mut seen = BTreeMap::new();
+        for (ensemble, members) in self.ensembles() {
+            for node in self.room.nodes() {
+                self.room.cordon(node, true).await?;
             }
+            let from = self.moment();
+            let pods = self.stage.mirror.now(Watched::Pods, &self.namespace);
+            let (ours, others): (Vec<_>, Vec<_>) = pods.iter().partition(|(pod, _)| members.contains(*pod));
+            let mut evicted = BTreeMap::new();
+            let mut nodes = BTreeSet::new();
+            for (pod, object) in ours.into_iter().chain(others) {
+                if self.evict(pod, object).await? == 200 {
+                    evicted.insert(pod.clone(), object["metadata"]["uid"].clone());
+                    let node = object["spec"]["nodeName"].as_str().unwrap_or_default();
+                    nodes.insert(node.trim_start_matches(&format!("{}-", self.room.id)).to_owned());
+                }
+            }
+            let is_gone = |pods: &Objects| {
+                let is_another =
+                    |(pod, uid): (&String, &Value)| pods.get(pod).is_none_or(|pod| pod["metadata"]["uid"] != *uid);
+                evicted.iter().all(is_another).then_some(())
+            };
+            self.stage.mirror.until(Watched::Pods, &self.namespace, "evicted pods are gone", LIMIT, is_gone).await?;
+            let least = self.least(from)[&ensemble].clone();
+            for node in self.room.nodes() {
+                self.room.cordon(node, false).await?;
+            }
+            self.healthy("a drain at once").await?;
+            let evicted: Vec<&String> = evicted.keys().filter(|pod| members.contains(*pod)).collect();
+            let told = json!({ "evicted": evicted, "nodes": nodes, "least": least, "members": members.len() });
+            seen.insert(ensemble, told);
         }
-        let is_gone = |pods: &Objects| {
-            let gone = evicted.iter().all(|(pod, uid)| pods.get(pod).is_none_or(|pod| pod["metadata"]["uid"] != *uid));
-            gone.then_some(())
-        };
-        self.stage.mirror.until(Watched::Pods, &self.namespace, "evicted pods are gone", LIMIT, is_gone).await?;
-        let least = self.least(from);
-        for node in self.room.nodes() {
-            self.room.cordon(node, false).await?;
+        Ok(json!(seen))
+    }
+
+    /// The pods of each set that is none of several, and of those that are, by what [`Self::least`] calls them.
+    fn ensembles(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let mut ensembles: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for set in of_kind(self.after, "StatefulSet") {
+            ensembles.entry(ensemble(set)).or_default().extend(members(set));
         }
-        self.healthy("a drain at once").await?;
-        Ok(json!({ "evicted": evicted.keys().collect::<Vec<_>>(), "nodes": nodes, "least": least }))
+        ensembles
     }
 
     /// Changes the template of each set that says how many members an update may take; `null` where none does.
@@ -430,14 +447,10 @@ impl<'a> Play<'a> {
         let history = self.stage.mirror.history(Watched::Pods, &self.namespace);
         let mut ready: BTreeSet<String> =
             history[..from.min(history.len())].iter().map(|pod| name(pod).to_owned()).collect();
-        let mut groups: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for set in of_kind(self.after, "StatefulSet") {
-            groups.insert(name(set).to_owned(), members(set).into_iter().collect());
-            let ensemble = set["metadata"]["annotations"][super::budget_view::ENSEMBLE].as_str();
-            if let Some(ensemble) = ensemble {
-                groups.entry(format!("ensemble {ensemble}")).or_default().extend(members(set));
-            }
-        }
+        let mut groups = self.ensembles();
+        groups.extend(
+            of_kind(self.after, "StatefulSet").map(|set| (name(set).to_owned(), members(set).into_iter().collect())),
+        );
         let mut least: BTreeMap<&str, usize> = groups.iter().map(|(name, pods)| (name.as_str(), pods.len())).collect();
         for pod in history.iter().skip(from) {
             if is_ready(pod) {
@@ -450,22 +463,6 @@ impl<'a> Play<'a> {
                 if let Some(least) = least.get_mut(name.as_str()) {
                     *least = now.min(*least);
                 }
-            }
-        }
-        if least.values().any(|l| *l < 2) {
-            for pod in history.iter().skip(from) {
-                eprintln!(
-                    "DEBUG {} {} {} rv{} ready={} del={} phase={} node={} cond={}",
-                    self.namespace,
-                    name(pod),
-                    &pod["metadata"]["uid"].as_str().unwrap_or("")[..4],
-                    pod["metadata"]["resourceVersion"],
-                    is_ready(pod),
-                    pod["metadata"]["deletionTimestamp"],
-                    pod["status"]["phase"],
-                    pod["spec"]["nodeName"],
-                    pod["status"]["conditions"][1]["type"]
-                );
             }
         }
         json!(least)
@@ -525,20 +522,21 @@ pub(super) fn story(subject: &Subject, seen: &Value) -> Option<Vec<String>> {
             "the drain never ends".to_owned(),
         ]);
     }
-    for set in of_kind(&after, "StatefulSet") {
-        let (total, set) = (replicas(set), name(set));
-        let left = seen["at_once"]["least"][set].as_i64().unwrap_or(total);
-        if total > 0 && 2 * left <= total && left < total {
-            let gone: Vec<&str> =
-                seen["at_once"]["evicted"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-            let nodes: Vec<&str> =
-                seen["at_once"]["nodes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    for (ensemble, drained) in seen["at_once"].as_object().into_iter().flatten() {
+        let (total, left) = (drained["members"].as_i64().unwrap_or(0), drained["least"].as_i64().unwrap_or(0));
+        if 2 * left <= total && left < total {
+            let texts = |field: &str| -> Vec<&str> {
+                drained[field].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+            };
             stories.push(vec![
-                format!("{} are drained at the same time", nodes.join(" and ")),
-                format!("{} are evicted, none of them refused", gone.join(", ")),
-                format!("{left} of {total} members of {set} are left"),
+                format!("{} are drained at the same time", texts("nodes").join(" and ")),
+                format!("{} are evicted, none of them refused", texts("evicted").join(", ")),
+                format!("{left} of {total} members of {ensemble} are left"),
             ]);
         }
+    }
+    for set in of_kind(&after, "StatefulSet") {
+        let (total, set) = (replicas(set), name(set));
         let left = seen["update"][set].as_i64().unwrap_or(total);
         if total > 0 && 2 * left <= total && left < total {
             stories.push(vec![
