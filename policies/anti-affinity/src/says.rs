@@ -156,7 +156,6 @@ pub(crate) const UPDATE_UNSEEN: Says = Says {
 };
 
 pub(crate) const UPDATE_PORTS: Says = Says {
-    level: Warning,
     reason: "this update changes the ports of the node that the members take: until it is done, old and new members may share a node",
     advice: ADD_AFFINITY,
     own_term: true,

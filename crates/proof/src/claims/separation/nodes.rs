@@ -31,11 +31,9 @@ pub(super) async fn play(stage: &Stage, plan: &Plan, is_bare: bool) -> Result<No
 async fn play_in(room: &mut Room<'_>, plan: &Plan, is_bare: bool) -> Result<Nodes, Trouble> {
     let mut scene = Play::new(plan, room).await?;
     let without = if is_bare { " without the label that the term names" } else { "" };
+    crowd(&mut scene).await?;
     let mut all_placed = match &plan.old {
-        None => {
-            crowd(&mut scene).await?;
-            grow(&mut scene, is_bare, without).await?
-        }
+        None => grow(&mut scene, is_bare, without).await?,
         Some(old) => arrange(&mut scene, old, is_bare).await?,
     };
     let shared = |scene: &Play<'_, '_, '_>| {
@@ -106,7 +104,7 @@ async fn grow(scene: &mut Play<'_, '_, '_>, is_bare: bool, without: &str) -> Res
             scene.more_placed(before_it).await;
             scene.refresh().await?
         };
-        let places = scene.settle(asked.members, &gone).await?;
+        scene.settle(asked.members, &gone).await?;
         scene.log.truncate(before);
         let nodes = if index == 0 { "one node has".to_owned() } else { format!("{} nodes have", index + 1) };
         scene.log.push(format!("only {nodes} room{without}, for {} members", asked.members));
@@ -114,7 +112,7 @@ async fn grow(scene: &mut Play<'_, '_, '_>, is_bare: bool, without: &str) -> Res
             return Ok(false);
         }
         if index + 1 == usize::try_from(asked.members).unwrap_or_default() {
-            is_done = scene.all_placed(asked.members, places).await?;
+            is_done = scene.all_placed(asked.members).await?;
         }
     }
     scene.log.truncate(before);
@@ -136,8 +134,7 @@ async fn arrange(scene: &mut Play<'_, '_, '_>, old: &Value, is_bare: bool) -> Re
         } else {
             scene.change(&json!({ "spec": { "replicas": member + 1 } })).await?;
         }
-        let places = scene.settle(member + 1, &BTreeSet::new()).await?;
-        if !scene.all_placed(member + 1, places).await? {
+        if !scene.all_placed(member + 1).await? {
             return Ok(false);
         }
         if scene.shares().steady.is_some() {
@@ -173,8 +170,7 @@ async fn lose(scene: &mut Play<'_, '_, '_>) -> Result<bool, Trouble> {
             return Ok(true);
         }
         scene.close(spot, how, false).await?;
-        let places = scene.settle(members, &gone).await?;
-        if !scene.all_placed(members, places).await? {
+        if !scene.all_placed(members).await? {
             return Ok(false);
         }
     }

@@ -184,15 +184,18 @@ impl Plan {
         set
     }
 
+    /// Whether members want to be in each other's domain of this label: it is a wide one then.
+    fn attracts(&self, key: &str) -> bool {
+        items(spec(&self.set), ATTRACTING).any(|term| term["topologyKey"] == key)
+    }
+
     /// The labels of a node in a domain of its own, whatever the domain.
     pub(super) fn apart(&self, room: &Room<'_>, index: usize, is_bare: bool) -> Value {
         let value = |key: &str| {
             if is_bare && self.unknown.contains(key) {
                 return None;
             }
-            // Members that want each other's domain get one.
-            let attracts = items(spec(&self.set), ATTRACTING).any(|term| term["topologyKey"] == key);
-            Some(format!("{}-{}", room.id, if attracts { 0 } else { index }))
+            Some(format!("{}-{}", room.id, if self.attracts(key) { 0 } else { index }))
         };
         self.labels(room, [index, index], &value)
     }
@@ -206,7 +209,7 @@ impl Plan {
         let is_pinned = spec(&self.set)["nodeSelector"].as_object().is_some_and(|labels| labels.keys().any(is_part));
         let zone = if is_pinned { 0 } else { zone };
         let value = |key: &str| {
-            let is_wider = key == self.zone_key || (width(key) > 0 && width(key) >= zone_width);
+            let is_wider = key == self.zone_key || (width(key) > 0 && width(key) >= zone_width) || self.attracts(key);
             let number = if is_wider { zone } else { index };
             Some(format!("{}-{}{number}", room.id, if is_wider { "z" } else { "n" }))
         };

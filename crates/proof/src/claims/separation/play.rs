@@ -262,16 +262,17 @@ impl<'p, 'r, 's> Play<'p, 'r, 's> {
     }
 
     /// Whether all find a place in the end.
-    pub(super) async fn all_placed(&self, members: i64, mut places: Places) -> Result<bool, Trouble> {
+    pub(super) async fn all_placed(&self, members: i64) -> Result<bool, Trouble> {
+        let mut gone = BTreeSet::new();
         for _ in 0..TRIES {
-            if places.iter().all(Option::is_some) {
-                return Ok(true);
+            if self.more_placed(usize::try_from(members - 1).unwrap_or_default()).await {
+                let places = self.settle(members, &gone).await?;
+                return Ok(places.iter().all(Option::is_some));
             }
-            let before = places.iter().flatten().count();
-            let gone = if self.more_placed(before).await { BTreeSet::new() } else { self.refresh().await? };
-            places = self.settle(members, &gone).await?;
+            gone = self.refresh().await?;
+            self.settle(members, &gone).await?;
         }
-        Ok(places.iter().all(Option::is_some))
+        Ok(self.placed() == usize::try_from(members).unwrap_or_default())
     }
 
     /// Whether a member that was refused finds a place now. The controller may go on as soon as it has.
