@@ -64,7 +64,11 @@ impl Claim for Paths {
     }
 
     fn generate(&self, random: &mut Rng) -> Subject {
-        let (from, to) = (sound(random), sound(random));
+        let (from, mut to) = (sound(random), sound(random));
+        // Most denials are met where the size changes.
+        while to.members == from.members && chance(random, 85) {
+            to = sound(random);
+        }
         let first = set("zk", from.members, &json!({ "app": "zk" }));
         let second = budget("zk", &json!({ "matchLabels": { "app": "zk" } }), &from.limit);
         let facts = json!({
@@ -88,7 +92,8 @@ impl Claim for Paths {
                 let limit = advised(&denied, subject.facts["raise"] == true);
                 let Some(limit) = limit else { break };
                 let advised = State { limit, ..walk.state.clone() };
-                if walk.state == advised || walk.go(advised)?.is_some() {
+                // A limit that is as advised already waits for the set.
+                if walk.state == advised && scales || walk.state != advised && walk.go(advised)?.is_some() {
                     break;
                 }
                 // What was denied before may go now; the other one of the two first, where that was the budget itself.
@@ -259,11 +264,13 @@ fn sound(random: &mut Rng) -> State {
     loop {
         let members = one(random, &[3, 5, 7]).unwrap_or(3);
         let share = random.i64(1..100);
-        let limit = match random.u32(..4) {
+        let limit = match random.u32(..5) {
             0 => json!({ "maxUnavailable": random.i64(1..4) }),
             1 => json!({ "minAvailable": random.i64(1..7) }),
             2 => json!({ "maxUnavailable": format!("{share}%") }),
-            _ => json!({ "minAvailable": format!("{share}%") }),
+            3 => json!({ "minAvailable": format!("{share}%") }),
+            // The majority of one size is too few of the next.
+            _ => json!({ "minAvailable": members / 2 + 1 }),
         };
         let number = |value: &Value| match value.as_str().and_then(|text| text.strip_suffix('%')) {
             Some(share) => share.parse::<i64>().map_or(0, |share| (share * members + 99) / 100),
