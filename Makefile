@@ -62,8 +62,12 @@ modules: toolchain xtask ## the modules alone
 bench: build ## measure the checker and the modules
 	@$(XTASK) bench
 
-e2e: build ## compare with kwctl and policy-server, where they are installed
-	@$(XTASK) e2e
+# ARGS="--require" fails where a program is absent; ARGS="--only POLICY/CASE" plays these cases alone.
+e2e: build ## compare with kwctl, with policy-server, and with a control plane that asks it, where they are installed
+	@$(XTASK) e2e $(filter --require,$(ARGS))
+	$(call say,the whole way: a control plane asks the policy-server)
+	cargo build $(CARGO_NATIVE) --bin e2e
+	@$(TARGET)/release/e2e $(ARGS)
 
 # N generated objects of each claim instead of its own number; SEED: what they follow from; CLAIMS: only these.
 prove: modules ## put what the rules claim to a real Kubernetes control plane (QUORATE_CLUSTER_BIN)

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{Judge, run};
+use crate::{Judge, World, run};
 
 /// A case cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,6 +131,19 @@ impl Case {
     /// Everything that is not as the case says.
     pub fn run(&self, judge: Judge<'_>) -> Result<(), String> {
         run::run(self, judge)
+    }
+
+    /// The cluster of the case, and the request that it asks.
+    ///
+    /// # Errors
+    /// No request can be built of it.
+    pub fn prepare(&self) -> Result<(World, Value), String> {
+        run::prepare(self)
+    }
+
+    /// The object before the update that the case is, if it is one.
+    pub fn old(&self) -> Option<Value> {
+        self.header.before.as_ref().map(|patch| run::merged(&self.object, patch))
     }
 
     /// Whether the cluster holds anything: other objects, or the one that is scaled.

@@ -93,7 +93,7 @@ fn payload(case: &Case, world: &World) -> Result<Value, String> {
         Some(user) => requests.user(UserInfo { username: user.clone(), ..UserInfo::default() }),
         None => requests,
     };
-    let before = header.before.as_ref().map(|patch| merged(&case.object, patch));
+    let before = case.old();
     let request = if let Some(scale) = header.scale {
         requests.scale(&case.object, scale.from, scale.to)
     } else if header.delete {
@@ -265,7 +265,7 @@ fn bless(case: &Case, found: &[String]) -> bool {
 }
 
 /// `patch` merged into `target` as RFC 7396 says: `null` removes.
-fn merged(target: &Value, patch: &Value) -> Value {
+pub(crate) fn merged(target: &Value, patch: &Value) -> Value {
     let Value::Object(patch) = patch else { return patch.clone() };
     let mut fields = target.as_object().cloned().unwrap_or_default();
     for (key, value) in patch {

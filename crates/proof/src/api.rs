@@ -6,6 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use cluster::Resources;
 use futures::Stream;
+use http::HeaderValue;
+use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::WatchEvent;
 use kube::{Client, Config};
@@ -209,16 +211,96 @@ impl Api {
     async fn send(&self, method: &str, path: &str, form: &str, body: Option<&Value>) -> Result<Value, Refusal> {
         Ok(self.client.request(request(method, path, form, body)?).await?)
     }
+
+    /// Asks as somebody else may, and gives all that comes back, a refusal too.
+    ///
+    /// # Errors
+    /// There was no answer.
+    pub async fn ask(&self, call: &Call<'_>) -> Result<Answer, Refusal> {
+        let mut request = request(call.method, call.path, call.form, call.body)?;
+        if let Some(user) = call.user {
+            let value = |text: &str| HeaderValue::from_str(text).map_err(|error| unsent(call.path, &error));
+            request.headers_mut().insert("Impersonate-User", value(user)?);
+            request.headers_mut().insert("Impersonate-Group", value("system:masters")?);
+        }
+        let response = self.client.send(request.map(Body::from)).await?;
+        let code = response.status().as_u16();
+        let warnings = response.headers().get_all("warning").iter();
+        let warnings = warnings.filter_map(|warning| warned(&String::from_utf8_lossy(warning.as_bytes()))).collect();
+        let body = response.into_body().collect_bytes().await?;
+        let body = serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into());
+        Ok(Answer { code, warnings, body })
+    }
+}
+
+/// What is asked of the API server, in full.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Call<'a> {
+    /// Such as `PUT`.
+    pub method: &'a str,
+    /// With the query.
+    pub path: &'a str,
+    /// The form of the body, where it is another than JSON.
+    pub form: &'a str,
+    /// The body.
+    pub body: Option<&'a Value>,
+    /// Who asks, with all rights, if not the client itself.
+    pub user: Option<&'a str>,
+}
+
+/// What the API server answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The HTTP status.
+    pub code: u16,
+    /// What it warns of, in order.
+    pub warnings: Vec<String>,
+    /// The object, or the status that says why not.
+    pub body: Value,
+}
+
+impl Answer {
+    /// Whether it was done.
+    pub fn is_done(&self) -> bool {
+        (200..300).contains(&self.code)
+    }
+
+    /// Why it was not done.
+    pub fn message(&self) -> &str {
+        self.body["message"].as_str().unwrap_or_default()
+    }
+}
+
+/// The text of a header `299 - "text"`, in which a backslash goes before a quote or a backslash (RFC 7234, 5.5).
+fn warned(header: &str) -> Option<String> {
+    let quoted = header.split_once('"')?.1.strip_suffix('"')?;
+    let mut text = String::new();
+    let mut letters = quoted.chars();
+    while let Some(letter) = letters.next() {
+        text.push(if letter == '\\' { letters.next()? } else { letter });
+    }
+    Some(text)
 }
 
 fn request(method: &str, path: &str, form: &str, body: Option<&Value>) -> Result<http::Request<Vec<u8>>, Refusal> {
     let form = if form.is_empty() { "application/json" } else { form };
     let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
     let built = http::Request::builder().method(method).uri(path).header("Content-Type", form).body(body);
-    built.map_err(|error| Refusal {
-        code: 0,
-        reason: "NoRequest".to_owned(),
-        message: format!("{path}: {error}"),
-        causes: Vec::new(),
-    })
+    built.map_err(|error| unsent(path, &error))
+}
+
+fn unsent(path: &str, error: &dyn fmt::Display) -> Refusal {
+    Refusal { code: 0, reason: "NoRequest".to_owned(), message: format!("{path}: {error}"), causes: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_read_from_its_header() {
+        assert_eq!(warned(r#"299 - "a \"b\" \\ c""#), Some(r#"a "b" \ c"#.to_owned()));
+        assert_eq!(warned("299 -"), None);
+        assert_eq!(warned(r#"299 - "a"#), None);
+    }
 }

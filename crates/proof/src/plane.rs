@@ -85,6 +85,8 @@ impl Programs {
 pub struct Options {
     /// More arguments for kube-apiserver.
     pub api_server: Vec<String>,
+    /// More arguments for kube-controller-manager.
+    pub controller_manager: Vec<String>,
     /// What is switched on that this version has off, for kube-apiserver and kube-controller-manager.
     pub features: Vec<&'static str>,
 }
@@ -179,6 +181,7 @@ impl Plane {
             // Nodes that kwok plays say once that they are ready, and a play may be longer than a kubelet may be silent.
             ("node-monitor-grace-period", "24h"),
         ]);
+        manager.extend(options.controller_manager.iter().cloned());
         manager.extend(features);
         let scheduler: Vec<String> = text(&[
             ("kubeconfig", &config),
@@ -296,7 +299,7 @@ pub fn node(name: &str, labels: &Value) -> Value {
 }
 
 /// A program that ends when the standard input of the child is closed, also by our own end.
-fn leashed(program: &Path, arguments: &[String]) -> Command {
+pub fn leashed(program: &Path, arguments: &[String]) -> Command {
     let mut words: Vec<OsString> = vec!["-c".into(), LEASH.into(), "leash".into(), program.into()];
     words.extend(arguments.iter().map(OsString::from));
     let mut command = Command::new("sh");
@@ -310,7 +313,10 @@ fn at_text(folder: &Path, name: &str) -> String {
 }
 
 /// Ports that nobody listens on: all are taken at once, so that they differ, and let go.
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
+///
+/// # Errors
+/// There are none.
+pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let taken = std::array::from_fn::<_, N, _>(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
     let mut ports = [0; N];
     for (port, listener) in ports.iter_mut().zip(taken) {

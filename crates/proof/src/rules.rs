@@ -6,14 +6,15 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Context, Result, anyhow};
 use cluster::grants::ContextAwareResource;
 use cluster::request::UserInfo;
-use cluster::{Cluster, Grants, Requests};
+use cluster::{Grants, Requests};
+use corpus::World;
 use quorate::engine::{Engine, Host, Limits, Module, ValidationResponse, builtins};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// All policies.
 #[derive(Debug)]
-pub struct Rules(BTreeMap<&'static str, (Module, Arc<Grants>)>);
+pub struct Rules(BTreeMap<&'static str, (Module, Grants)>);
 
 /// The rules for a claim that asks again about what it has seen: loaded when they are first asked.
 #[derive(Debug, Default)]
@@ -134,14 +135,12 @@ impl Said {
     }
 }
 
-struct Answers {
-    cluster: Cluster,
-    grants: Arc<Grants>,
-}
+struct Answers(World);
 
 impl Host for Answers {
     fn call(&self, binding: &str, namespace: &str, operation: &str, payload: &[u8]) -> Result<Arc<[u8]>, String> {
-        let answer = self.cluster.host_call(&self.grants, binding, namespace, operation, payload, &mut |_| {});
+        let (cluster, grants) = (self.0.cluster(), self.0.grants());
+        let answer = cluster.host_call(grants, binding, namespace, operation, payload, &mut |_| {});
         answer.map_err(|error| error.to_string())
     }
 
@@ -163,7 +162,7 @@ impl Rules {
                 .context_aware_resources
                 .iter()
                 .map(|kind| ContextAwareResource { api_version: kind.api_version.clone(), kind: kind.kind.clone() });
-            let grants = Arc::new(Grants::cluster_wide(kinds));
+            let grants = Grants::cluster_wide(kinds);
             modules.insert(builtin.name(), (module, grants));
         }
         Ok(Self(modules))
@@ -174,27 +173,62 @@ impl Rules {
     /// # Errors
     /// No request can be built, or the module fails: neither is a verdict.
     pub fn ask(&self, policy: &str, settings: &Value, change: Change<'_>, others: &[Value]) -> Result<Said> {
-        let (module, grants) = self.0.get(policy).with_context(|| format!("there is no policy {policy}"))?;
-        let mut objects: Vec<Arc<Value>> = others.iter().cloned().map(Arc::new).collect();
+        let mut objects = others.to_vec();
         // What changes is there already.
         match change {
             Change::Create(_) => {}
-            Change::Update { old, .. } => objects.push(Arc::new(old.clone())),
-            Change::Delete(object) | Change::Scale { object, .. } => objects.push(Arc::new(object.clone())),
+            Change::Update { old, .. } => objects.push(old.clone()),
+            Change::Delete(object) | Change::Scale { object, .. } => objects.push(object.clone()),
         }
-        let cluster = Cluster::new(objects);
-        let requests = Requests::new(cluster.resources()).user(UserInfo::default());
+        let (_, grants) = self.0.get(policy).with_context(|| format!("there is no policy {policy}"))?;
+        let world = World::new(objects, grants.clone());
+        let requests = Requests::new(world.cluster().resources()).user(UserInfo::default());
         let request = match change {
             Change::Create(object) => requests.create(object),
             Change::Update { object, old } => requests.update(object, old),
             Change::Delete(object) => requests.delete(object),
             Change::Scale { object, from, to } => requests.scale(object, from, to),
         };
-        let request = serde_json::to_vec(&request.map_err(|error| anyhow!("no request can be built: {error}"))?)?;
-        let settings = if settings.is_null() { "{}".to_owned() } else { settings.to_string() };
-        let host: Arc<dyn Host> = Arc::new(Answers { cluster, grants: Arc::clone(grants) });
-        read(module.validate(&request, settings.as_bytes(), &host)?)
+        let request = serde_json::to_value(&request.map_err(|error| anyhow!("no request can be built: {error}"))?)?;
+        self.answer(policy, settings, &request, world)
     }
+
+    /// What a policy answers to this request, in this world.
+    ///
+    /// # Errors
+    /// The module fails: that is no verdict.
+    pub fn answer(&self, policy: &str, settings: &Value, request: &Value, world: World) -> Result<Said> {
+        let host: Arc<dyn Host> = Arc::new(Answers(world));
+        let request = serde_json::to_vec(request)?;
+        read(self.module(policy)?.validate(&request, text(settings).as_bytes(), &host)?)
+    }
+
+    /// Whether a policy takes these settings.
+    ///
+    /// # Errors
+    /// The module fails.
+    pub fn accepts_settings(&self, policy: &str, settings: &Value) -> Result<bool> {
+        let host: Arc<dyn Host> = Arc::new(Answers(World::new([], Grants::default())));
+        Ok(self.module(policy)?.validate_settings(text(settings).as_bytes(), &host)?.valid)
+    }
+
+    /// The policies.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.0.keys().copied()
+    }
+
+    /// The policy's module.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn module(&self, policy: &str) -> Result<&Module> {
+        let (module, _) = self.0.get(policy).with_context(|| format!("there is no policy {policy}"))?;
+        Ok(module)
+    }
+}
+
+fn text(settings: &Value) -> String {
+    if settings.is_null() { "{}".to_owned() } else { settings.to_string() }
 }
 
 fn read(answer: ValidationResponse) -> Result<Said> {

@@ -328,8 +328,8 @@ fn the_checker_links_no_policy() {
 #[test]
 fn the_corpus_is_for_tests_and_chores_only() {
     let workspace = Workspace::read();
-    // `cargo xtask e2e` runs the cases in other programs, `make prove` plays them; nothing of these two is shipped.
-    for package in workspace.members().filter(|package| !["proof", "xtask"].contains(&package.name.as_str())) {
+    // `make e2e` runs the cases in other programs, `make prove` plays them; nothing of these three is shipped.
+    for package in workspace.members().filter(|package| !["e2e", "proof", "xtask"].contains(&package.name.as_str())) {
         for kind in ["normal", "build"] {
             let uses = package.direct.get(kind).is_some_and(|direct| direct.contains("corpus"));
             assert!(!uses, "{} needs corpus as a {kind} dependency", package.name);
