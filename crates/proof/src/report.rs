@@ -40,6 +40,17 @@ const NOT_PROVABLE: [(&str, &str); 7] = [
     ),
 ];
 
+/// The findings of which no claim is made, and why.
+pub const NOT_CLAIMED: [(&str, &str); 7] = [
+    ("autoscaled-members", "an autoscaler goes by measured load, and none is measured here"),
+    ("declared-not-voting", "it is about a label that people set"),
+    ("exempted", "it is about what an administrator allows"),
+    ("exemption-not-allowed", "it is about what an administrator allows"),
+    ("no-fs-group", "who may write to a volume is known to the kubelet"),
+    ("own-scheduler", "nothing is known of another scheduler"),
+    ("too-many-members", "that more members make writes slower is a fact of the database"),
+];
+
 /// The table for the terminal.
 pub fn table(tallies: &[Tally]) -> String {
     let mut text = format!(
@@ -126,6 +137,10 @@ pub fn page(tallies: &[Tally], version: &str, seed: u64) -> String {
     text.push_str("\n## What is not provable this way\n\n");
     for (what, why) in NOT_PROVABLE {
         let _ = writeln!(text, "- **{what}**: {why}.");
+    }
+    text.push_str("\nEvery other finding was met in the claims above; of these none is made:\n\n");
+    for (code, why) in NOT_CLAIMED {
+        let _ = writeln!(text, "- `{code}`: {why}.");
     }
     text
 }

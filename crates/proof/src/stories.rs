@@ -28,6 +28,12 @@ pub struct Story {
 /// By policy and code.
 pub type Stories = BTreeMap<(String, String), Story>;
 
+/// `1 of 3 members is left`.
+pub(crate) fn are_left(left: i64, total: i64, members: &str) -> String {
+    let verb = if left == 1 { "is" } else { "are" };
+    format!("{left} of {total} {members} {verb} left")
+}
+
 /// Remembers what was seen of a subject, if it tells of one finding alone and nothing shorter is known.
 pub(crate) fn remember(
     stories: &mut Stories,

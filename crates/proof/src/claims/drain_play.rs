@@ -12,6 +12,7 @@ use crate::api::Patch;
 use crate::claim::{Subject, Trouble};
 use crate::mirror::{Objects, Watched};
 use crate::room::{LIMIT, Room, Stage};
+use crate::stories::are_left;
 
 /// The change of a subject: `{ "scale": { "from": 3, "to": 5 } }`, `{ "old": OBJECT }` or `{ "delete": true }`; nothing where the first
 /// object is not asked about alone.
@@ -505,7 +506,11 @@ pub(super) fn story(subject: &Subject, seen: &Value) -> Option<Vec<String>> {
         });
         let limit = limit.unwrap_or_else(|| "no limit".to_owned());
         let pods = seen["counted"][name(budget)]["matched"].as_array().map_or(0, Vec::len);
-        began.push(format!("budget {} has {limit} and selects {pods} pods", name(budget)));
+        began.push(format!(
+            "budget {} has {limit} and selects {pods} {}",
+            name(budget),
+            if pods == 1 { "pod" } else { "pods" }
+        ));
     }
     let refused = seen["in_turn"]["refused"].as_object();
     let first = |code: u16| refused.into_iter().flatten().find(|(_, answer)| **answer == code).map(|(pod, _)| pod);
@@ -531,7 +536,7 @@ pub(super) fn story(subject: &Subject, seen: &Value) -> Option<Vec<String>> {
             stories.push(vec![
                 format!("{} are drained at the same time", texts("nodes").join(" and ")),
                 format!("{} are evicted, none of them refused", texts("evicted").join(", ")),
-                format!("{left} of {total} members of {ensemble} are left"),
+                are_left(left, total, &format!("members of {ensemble}")),
             ]);
         }
     }
@@ -542,7 +547,7 @@ pub(super) fn story(subject: &Subject, seen: &Value) -> Option<Vec<String>> {
             stories.push(vec![
                 format!("the template of {set} is changed"),
                 format!("the update takes {} members at once, and no budget is asked", total - left),
-                format!("{left} of {total} members of {set} are left"),
+                are_left(left, total, &format!("members of {set}")),
             ]);
         }
     }

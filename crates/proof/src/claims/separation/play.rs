@@ -10,6 +10,7 @@ use crate::api::Patch;
 use crate::claim::Trouble;
 use crate::mirror::{Objects, Watched};
 use crate::room::{LIMIT, Room};
+use crate::stories::are_left;
 
 /// How often a member that should find a place is sent again: the scheduler may hear of a node later than of a pod.
 const TRIES: usize = 3;
@@ -407,9 +408,8 @@ impl<'p, 'r, 's> Play<'p, 'r, 's> {
 
     /// What is left when `lost` of `up` members fail with something.
     pub(super) fn loss(&self, title: &str, lost: usize, up: usize) -> String {
-        let left = up.saturating_sub(lost);
-        let verb = if left == 1 { "is" } else { "are" };
-        format!("{title} fails: {left} of {} members {verb} left", self.plan.members)
+        let left = i64::try_from(up.saturating_sub(lost)).unwrap_or(i64::MAX);
+        format!("{title} fails: {}", are_left(left, self.plan.members, "members"))
     }
 
     /// Replaces the members one by one, from the last to the first, as the controller does: each finds its own node closed by `closing`
