@@ -1,6 +1,7 @@
 //! The command, as a user runs it: exit codes, both forms of the report, bad input of every kind.
 #![expect(clippy::unwrap_used, reason = "clippy takes helpers of tests for other code")]
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
@@ -140,6 +141,93 @@ fn the_way_from_the_tutorial_is_as_its_page_says() {
         }
         assert_eq!((code, report.matches("error[").count()), (1, 1), "{report}");
         assert!(report.ends_with("1 file, 4 objects: 1 error\n"), "{report}");
+    }
+}
+
+/// What a block of a page says: its language, what is in it, and the codes in the heading above.
+struct Block<'a> {
+    language: &'a str,
+    lines: Vec<&'a str>,
+    codes: BTreeSet<&'a str>,
+}
+
+/// All blocks of a page, in order.
+fn all_blocks(page: &str) -> Vec<Block<'_>> {
+    let (mut blocks, mut codes) = (Vec::new(), BTreeSet::new());
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        if line.starts_with('#') {
+            codes = line.split('`').skip(1).step_by(2).collect();
+        } else if let Some(language) = line.strip_prefix("```") {
+            let lines = lines.by_ref().take_while(|line| *line != "```").collect();
+            blocks.push(Block { language, lines, codes: codes.clone() });
+        }
+    }
+    blocks
+}
+
+fn joined<'a>(lines: impl Iterator<Item = &'a str>) -> String {
+    lines.fold(String::new(), |text, line| text + line + "\n")
+}
+
+#[test]
+fn each_change_that_the_page_of_charts_takes_back_is_found_and_nothing_else() {
+    let read = |name: &str| fs::read_to_string(corpus::root().join(name)).unwrap();
+    let page = read("docs/charts.md");
+    let sound = read("test-data/chart/rendered.yaml");
+    let folder = folder(&[("chart.yaml", sound.as_bytes())]);
+    let (code, report) = quorate(folder.path(), &["check", "--fail-on", "warning", "chart.yaml"]);
+    assert_eq!((code, report.as_str()), (0, "1 file, 3 objects: nothing found\n"));
+
+    let mut policies = BTreeSet::new();
+    for Block { language, lines, codes } in all_blocks(&page) {
+        if language == "yaml" {
+            // Lines of the chart, under the name of the file that has them.
+            let name = lines[0].strip_prefix("# ").unwrap();
+            let part = joined(lines[1..].iter().copied());
+            assert!(read(&format!("test-data/chart/{name}")).contains(&part), "{name} does not have\n{part}");
+            continue;
+        }
+        assert_eq!(language, "diff", "{lines:?}");
+        let side =
+            |left_out: char| joined(lines.iter().filter(|line| !line.starts_with(left_out)).map(|line| &line[1..]));
+        let (before, after) = (side('+'), side('-'));
+        assert_ne!(before, after, "{codes:?}");
+        assert_eq!(sound.matches(&after).count(), 1, "{codes:?}:\n{after}");
+        fs::write(folder.path().join("chart.yaml"), sound.replace(&after, &before)).unwrap();
+        let (code, report) = as_json(folder.path(), &["chart.yaml"]);
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let findings = report["findings"].as_array().unwrap();
+        let found: BTreeSet<String> =
+            findings.iter().map(|finding| text(&finding["policy"]) + "/" + &text(&finding["code"])).collect();
+        assert_eq!((code, &found), (1, &codes.into_iter().map(str::to_owned).collect()), "{report:#}");
+        policies.extend(findings.iter().map(|finding| text(&finding["policy"])));
+    }
+    let shipped = fs::read_dir(corpus::root().join("policies")).unwrap();
+    let shipped: BTreeSet<String> = shipped.map(|policy| policy.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(policies, shipped, "each policy has something to say of a chart");
+}
+
+#[test]
+fn the_denial_that_is_taken_apart_is_what_the_policy_says() {
+    let page = fs::read_to_string(corpus::root().join("docs/denial.md")).unwrap();
+    let broken = fs::read(corpus::root().join("test-data/ensembles/zookeeper-broken.yaml")).unwrap();
+    let folder = folder(&[("zookeeper.yaml", &broken)]);
+    let (_, report) = as_json(folder.path(), &["zookeeper.yaml"]);
+    let finding =
+        report["findings"].as_array().unwrap().iter().find(|finding| finding["code"] == "even-members").unwrap();
+    let part = |name: &str| finding[name].as_str().unwrap();
+    let close = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let told = blocks(&page, "text");
+    assert_eq!(told.len(), 2);
+    let (message, why, advice) = (part("message"), part("why"), part("advice"));
+    // The page, and the table below it, name the object by the command; the checker names it in the message.
+    let message = message.strip_prefix("StatefulSet zookeeper: ").unwrap_or(message);
+    assert!(close(told[0]).ends_with(&format!("denied the request: {message}; {why}; {advice}")), "{}", told[0]);
+    assert_eq!(close(told[1]), format!("Warning: {message}; {advice}"));
+    let what = message.strip_prefix("spec.replicas: Invalid value: 4: ").unwrap();
+    for cell in ["`spec.replicas: Invalid value: 4`", what, why, advice] {
+        assert!(page.contains(&format!("| {cell} |\n")), "{cell}");
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The chart's folder `ci` says what must come of it. `NAME-values.yaml` are values, `NAME-objects.yaml` beside it the objects that must
 //! come of them, as far as they are written down there; `refused/NAME.yaml` are values that Helm must refuse, with the
-//! reason in the first line. It must take the settings of every case of `test-data` that its policy takes. Without values the chart must make the objects of `deploy/manifests`. What is rendered stays in
+//! reason in the first line. It must take the settings of every case of `test-data` that its policy takes. Without values the chart must make the objects of `deploy/manifests`.
+//! The chart that docs/charts.md explains, `test-data/chart`, must render to what is written beside it. What is rendered stays in
 //! target/chart, where `tests/crd.rs` reads it as Kubewarden's own types.
 //!
 //! With a cluster that knows Kubewarden's custom resources, all of it is installed there, upgraded and removed.
@@ -64,6 +65,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     bench.rendered(&workspace, &mut failures)?;
     bench.refused(&mut failures)?;
     bench.settings(&workspace, &mut failures)?;
+    bench.example(&workspace, &mut failures)?;
     match &args.kubeconfig {
         Some(cluster) => bench.installed(&fs::canonicalize(cluster).context("--kubeconfig")?, &mut failures)?,
         None => println!("  not installed anywhere: no --kubeconfig"),
@@ -133,6 +135,27 @@ impl Bench {
         if tried.len() < 2 {
             failures.push(format!("{} has no values", ci.display()));
         }
+        Ok(())
+    }
+
+    /// The chart of docs/charts.md, whose rendered objects the page and its test are about.
+    fn example(&self, workspace: &Workspace, failures: &mut Vec<String>) -> Result<()> {
+        let chart = workspace.root.join("test-data/chart");
+        let path = chart.to_str().with_context(|| format!("{} is not UTF-8", chart.display()))?;
+        let rendered = self.helm(&["template", "search", path], None)?;
+        let file = chart.join("rendered.yaml");
+        let written = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        if !rendered.success || rendered.stdout != written {
+            failures.push(format!(
+                "helm template search {path} > {}: not as written\n{}",
+                file.display(),
+                rendered.stderr
+            ));
+        }
+        if self.helm(&["template", "search", path, "--set", "replicas=4"], None)?.success {
+            failures.push(format!("{path} takes replicas: 4, and docs/charts.md says that it refuses them"));
+        }
+        println!("  {:<20} of docs/charts.md", "example");
         Ok(())
     }
 

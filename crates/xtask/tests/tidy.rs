@@ -16,7 +16,7 @@ use serde_json::Value;
 const FEWEST_CASES: usize = 25;
 
 /// Folders of `test-data` that are not the cases of a policy.
-const OTHER_DATA: [&str; 3] = ["admission-reviews", "ensembles", "openapi"];
+const OTHER_DATA: [&str; 4] = ["admission-reviews", "chart", "ensembles", "openapi"];
 
 /// What may be linked, as SPDX names it: nothing that asks more of a distributor than a notice.
 const LICENCES: [&str; 12] = [
@@ -115,6 +115,40 @@ fn text_ends_in_one_newline_and_has_no_trailing_blanks() {
     none(
         &texts().into_iter().filter(|(name, text)| ours(name) && wrong(text)).map(|(name, _)| name).collect::<Vec<_>>(),
     );
+}
+
+#[test]
+fn every_link_of_a_page_leads_to_something_that_is_here() {
+    let is_page = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "md");
+    let pages: Vec<_> = texts().into_iter().filter(|(name, _)| is_page(name)).collect();
+    // As GitHub makes them of headings, and those that a page gives itself.
+    let anchors = |text: &str| -> BTreeSet<String> {
+        let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| {
+            let words = line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+            words.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()
+        });
+        let given = text.split("<a id=\"").skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()));
+        headings.chain(given).collect()
+    };
+    let (mut links, mut wrong) = (0, Vec::new());
+    for (name, text) in &pages {
+        let folder = root().join(name).parent().map(Path::to_owned).unwrap_or_default();
+        for target in text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0)) {
+            // Addresses of others, and what the templates fill in.
+            if target.contains("://") || target.contains("{{") {
+                continue;
+            }
+            links += 1;
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let file = if file.is_empty() { root().join(name) } else { folder.join(file) };
+            let holds = |anchor: &str| fs::read_to_string(&file).is_ok_and(|text| anchors(&text).contains(anchor));
+            if !file.exists() || !anchor.is_empty() && !holds(anchor) {
+                wrong.push(format!("{name}: {target}"));
+            }
+        }
+    }
+    assert!(links > 50, "{links} links");
+    none(&wrong);
 }
 
 /// Where such lines are, with the lock file and generated tables left out.
