@@ -62,6 +62,11 @@ fn compare<P: Policy>(path: &str, text: &[u8]) -> String {
     if metadata["mutating"].as_bool() != Some(P::MUTATES) {
         let _ = writeln!(differences, "{path}: mutating is {}, MUTATES is {}", metadata["mutating"], P::MUTATES);
     }
+    let page = metadata["annotations"]["quorate.dev/findings"].as_str().unwrap_or_default();
+    if page != P::FINDINGS_PAGE {
+        let _ =
+            writeln!(differences, "{path}: quorate.dev/findings is {page:?}, FINDINGS_PAGE is {:?}", P::FINDINGS_PAGE);
+    }
     differences
 }
 

@@ -134,6 +134,9 @@ pub trait Policy: Sized {
     /// Whether it reads what pods and containers ask for, `resources`: else they are not completed.
     const READS_RESOURCES: bool = true;
 
+    /// The page that shows the failure which its errors prevent, each under the heading of its code; empty where there is none.
+    const FINDINGS_PAGE: &'static str = "";
+
     /// Reads its own settings, each once: what is read is what there may be, and what is absent gets its default here.
     fn read(settings: &mut Settings<'_>) -> Result<Self, Malformed>;
 
@@ -230,6 +233,14 @@ impl Review<'_> {
             notes.push(text);
         }
     }
+}
+
+/// The address of the page with what the findings of the policy of this crate prevent: `docs/findings/NAME.md`, written by `make prove`.
+#[macro_export]
+macro_rules! findings_page {
+    () => {
+        concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/findings/", env!("CARGO_PKG_NAME"), ".md")
+    };
 }
 
 /// Makes a crate a policy module: `policy::export!(TypeOfTheSettings);`

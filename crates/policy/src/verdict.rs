@@ -376,6 +376,7 @@ impl<'a, P: Policy> Judge<'a, P> {
         let count = Path::fields(COUNT);
         let mut answer = Answer::accepted();
         let mut errors = Vec::new();
+        let mut see = String::new();
         let mut json = Vec::with_capacity(findings.len());
         for finding in &mut findings {
             if finding.object.is_none() && finding.path != count {
@@ -397,7 +398,12 @@ impl<'a, P: Policy> Judge<'a, P> {
                 finding.edits.clear();
             }
             match finding.level {
-                Level::Error => errors.push(finding.line()),
+                Level::Error => {
+                    if errors.is_empty() && !P::FINDINGS_PAGE.is_empty() {
+                        see = join(&["see ", P::FINDINGS_PAGE, "#", finding.code], "");
+                    }
+                    errors.push(finding.line());
+                }
                 Level::Warning => answer.warnings.push(finding.short_line()),
             }
             json.push(finding.to_json(P::NAME, object));
@@ -413,6 +419,9 @@ impl<'a, P: Policy> Judge<'a, P> {
         } else {
             // A denied object is not stored, so that there is nothing to patch.
             answer.accepted = false;
+            if !see.is_empty() {
+                errors.push(see);
+            }
             answer.message = join(&errors, "\n");
         }
         answer

@@ -64,6 +64,7 @@ pub enum Zones {
 
 impl Policy for AntiAffinity {
     const NAME: &'static str = "anti-affinity";
+    const FINDINGS_PAGE: &'static str = policy::findings_page!();
     const READS_RESOURCES: bool = false;
     const TARGETS: &'static [Target] = &[Target::STATEFUL_SETS, Target::STATEFUL_SET_SCALES];
     const MUTATES: bool = true;

@@ -53,6 +53,7 @@ impl Severity {
 
 impl Policy for DisruptionBudget {
     const NAME: &'static str = "disruption-budget";
+    const FINDINGS_PAGE: &'static str = policy::findings_page!();
     const READS_RESOURCES: bool = false;
     const TARGETS: &'static [Target] = &[
         Target::STATEFUL_SETS,
