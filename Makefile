@@ -62,9 +62,9 @@ modules: toolchain xtask ## the modules alone
 bench: build ## measure the checker and the modules
 	@$(XTASK) bench
 
-# ARGS="--require" fails where a program is absent; ARGS="--only POLICY/CASE" plays these cases alone.
+# ARGS="--require" fails where a program is absent; what else there is: crates/e2e --help. With another argument only that part is run.
 e2e: build ## compare with kwctl, with policy-server, and with a control plane that asks it, where they are installed
-	@$(XTASK) e2e $(filter --require,$(ARGS))
+	@$(if $(filter-out --require,$(ARGS)),true,$(XTASK) e2e $(ARGS))
 	$(call say,the whole way: a control plane asks the policy-server)
 	cargo build $(CARGO_NATIVE) --bin e2e
 	@$(TARGET)/release/e2e $(ARGS)

@@ -241,8 +241,10 @@ impl Cases {
                 "operations": ["CREATE", "UPDATE"],
             }));
         }
-        spec["matchConditions"] =
-            json!([{ "name": "not-the-setup", "expression": format!("request.userInfo.username != '{SETUP}'") }]);
+        if let Some(conditions) = spec["matchConditions"].as_array_mut() {
+            let expression = format!("request.userInfo.username != '{SETUP}'");
+            conditions.push(json!({ "name": "not-the-setup", "expression": expression }));
+        }
         server.add(&case.policy, &resource);
         if !case.header.lookups {
             server.change(&id, deny_look_ups);
@@ -379,7 +381,7 @@ impl Tally {
 }
 
 /// Waits until the API server asks the last webhook of each kind: it learns of them in order.
-async fn known(api: &Api, configurations: &mut Vec<Value>) -> Result<()> {
+pub(crate) async fn known(api: &Api, configurations: &mut Vec<Value>) -> Result<()> {
     let mut marks = Vec::new();
     for kind in ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"] {
         let name = format!("mark-{}", kind.to_lowercase());

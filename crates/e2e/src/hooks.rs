@@ -106,6 +106,7 @@ mod tests {
         assert_eq!(made["kind"], "ValidatingWebhookConfiguration");
         assert_eq!(webhook["clientConfig"]["url"], "https://127.0.0.1:7/validate/clusterwide-quorate-odd-replicas");
         assert_eq!(webhook["rules"], resource["spec"]["rules"]);
+        assert_eq!(webhook["matchConditions"], resource["spec"]["matchConditions"]);
         assert_eq!(webhook["failurePolicy"], "Ignore", "monitor");
         let expressions = webhook["namespaceSelector"]["matchExpressions"].as_array().unwrap();
         let left_out: Vec<&Value> = expressions.iter().flat_map(|one| one["values"].as_array().unwrap()).collect();

@@ -2,8 +2,11 @@
 
 mod cases;
 mod hooks;
+mod load;
+mod never;
 mod play;
 mod server;
+mod tools;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,12 +30,31 @@ const SERVER: &str = "POLICY_SERVER";
 #[derive(Parser)]
 #[command(name = "e2e")]
 struct Args {
+    /// Only this part
+    #[arg(long)]
+    part: Option<Part>,
     /// Only the cases whose POLICY/FILE holds this
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Of the load: requests a second
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+    /// Of the load: how long
+    #[arg(long, value_name = "N", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
     /// Fail when a program is absent
     #[arg(long)]
     require: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The cases of test-data
+    Cases,
+    /// What may never be blocked
+    Never,
+    /// What the server carries; not without being asked for
+    Load,
 }
 
 #[tokio::main]
@@ -62,17 +84,56 @@ async fn run(args: &Args) -> Result<bool> {
         }
     };
     let rules = Rules::load()?;
+    let whole = args.only.is_none();
+    let mut failures = Vec::new();
+    if args.part.is_none_or(|part| part == Part::Cases) {
+        let tally = with_plane(&programs, async |plane| {
+            println!("Kubernetes {}", plane.version().await?);
+            server::grant(plane).await?;
+            let mut server = Server::new(&server, plane, &rules)?;
+            let cases = Cases::new(&rules, &mut server)?;
+            eprintln!("== starting policy-server with {} policies", server.policies());
+            server.start().await?;
+            eprintln!("== the cases");
+            let tally = cases.play(plane, &server, &rules, args.only.as_deref()).await?;
+            server.expect_alive()?;
+            server.stop().await;
+            Ok(tally)
+        });
+        let tally = tally.await?;
+        tally.print(whole);
+        failures.extend(tally.failures(whole));
+    }
+    if whole && args.part.is_none_or(|part| part == Part::Never) {
+        let tally = with_plane(&programs, async |plane| never::play(&programs, &server, plane, &rules).await).await?;
+        tally.print();
+        failures.extend(tally.failures());
+    }
+    if args.part == Some(Part::Load) {
+        let extent = load::Extent { rate: args.rate, seconds: args.seconds };
+        let play = async |plane: &Plane| load::play(&programs, &server, plane, &rules, extent).await;
+        failures.extend(with_plane(&programs, play).await?);
+    }
+    for failure in &failures {
+        println!("\n{failure}");
+    }
+    println!("\n{}", if failures.is_empty() { "All agrees." } else { "Something does not agree." });
+    Ok(failures.is_empty())
+}
+
+/// Does something with a control plane that ends with it, or when somebody interrupts.
+async fn with_plane<T>(programs: &Programs, work: impl AsyncFnOnce(&Plane) -> Result<T>) -> Result<T> {
     eprintln!("== starting a control plane");
     // Each controller asks as itself, as in a cluster.
     let controller_manager = vec!["--use-service-account-credentials=true".to_owned()];
     // Beta, and off by default: without it the field `maxUnavailable` of a set is dropped before anybody is asked.
     let features = vec!["MaxUnavailableStatefulSet"];
-    let plane = Plane::start(&programs, &Options { controller_manager, features, ..Options::default() }).await?;
+    let plane = Plane::start(programs, &Options { controller_manager, features, ..Options::default() }).await?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let result = tokio::select! {
-        result = whole_way(args, &programs, &server, &plane, &rules) => result,
+        result = work(&plane) => result,
         _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
         _ = terminate.recv() => Err(anyhow::anyhow!("terminated")),
         _ = hangup.recv() => Err(anyhow::anyhow!("hung up")),
@@ -81,42 +142,8 @@ async fn run(args: &Args) -> Result<bool> {
     result
 }
 
-async fn whole_way(
-    args: &Args,
-    _programs: &Programs,
-    program: &std::path::Path,
-    plane: &Plane,
-    rules: &Rules,
-) -> Result<bool> {
-    println!("Kubernetes {}", plane.version().await?);
-    server::grant(plane).await?;
-    let mut server = Server::new(program, plane, rules)?;
-    let cases = Cases::new(rules, &mut server)?;
-    eprintln!("== starting policy-server with {} policies", server.policies());
-    server.start().await?;
-    eprintln!("== the cases");
-    let tally = cases.play(plane, &server, rules, args.only.as_deref()).await?;
-    server.expect_alive()?;
-    server.stop().await;
-    let whole = args.only.is_none();
-    tally.print(whole);
-    let failures = tally.failures(whole);
-    for failure in &failures {
-        println!("\n{failure}");
-    }
-    Ok(failures.is_empty())
-}
-
 /// The policy-server that the variable names, or the one on `PATH`.
 fn policy_server() -> Result<PathBuf> {
-    if let Some(named) = std::env::var_os(SERVER).filter(|named| !named.is_empty()) {
-        let named = PathBuf::from(named);
-        return std::fs::canonicalize(&named)
-            .with_context(|| format!("{SERVER} names {}, which cannot be read", named.display()));
-    }
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&folders).find_map(|folder| folder.join("policy-server").canonicalize().ok());
-    found
-        .filter(|path| path.is_file())
-        .with_context(|| format!("policy-server not found; set {SERVER}, or put it on PATH"))
+    let found = tools::named_or_on_path(SERVER, "policy-server")?;
+    found.with_context(|| format!("policy-server not found; set {SERVER}, or put it on PATH"))
 }

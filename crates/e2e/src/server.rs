@@ -123,6 +123,15 @@ impl Server {
         }
     }
 
+    /// The number of its process, which is a child of the one that holds its leash.
+    pub(crate) fn process(&self) -> Option<u32> {
+        let leash = self.running.as_ref()?.id()?;
+        let children = fs::read_to_string(format!("/proc/{leash}/task/{leash}/children")).ok()?;
+        let mut children = children.split_whitespace().filter_map(|child| child.parse().ok());
+        let program = fs::canonicalize(&self.program).ok()?;
+        children.find(|child: &u32| fs::read_link(format!("/proc/{child}/exe")).is_ok_and(|path| path == program))
+    }
+
     /// What it said last.
     pub(crate) fn said(&self) -> String {
         let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
@@ -139,7 +148,6 @@ impl Server {
     }
 
     /// Where its log and the like are, and what else the tests put there.
-    #[allow(dead_code)]
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }

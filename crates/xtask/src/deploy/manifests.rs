@@ -74,6 +74,7 @@ fn resource(policy: &Policy) -> Result<Value> {
                     { "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", "kubewarden"] }
                 ],
             },
+            "matchConditions": match_conditions(),
             "rules": policy.metadata.rules,
             "settings": if policy.metadata.mutating { json!({ "mutate": false }) } else { json!({}) },
         },
@@ -82,6 +83,21 @@ fn resource(policy: &Policy) -> Result<Value> {
         resource["spec"]["contextAwareResources"] = policy.look_ups();
     }
     Ok(resource)
+}
+
+/// What no policy judges is not even asked: so a policy server that is down keeps no namespace from going, nor what the garbage
+/// collector takes, nor what only waits for its finalizers. The chart's templates have the same.
+fn match_conditions() -> Value {
+    json!([
+        {
+            "name": "not-who-cleans-up",
+            "expression": "!(request.userInfo.username in ['system:serviceaccount:kube-system:generic-garbage-collector', 'system:serviceaccount:kube-system:namespace-controller'])",
+        },
+        {
+            "name": "not-what-is-going",
+            "expression": "request.operation == 'CREATE' || !has(oldObject.metadata.deletionTimestamp)",
+        },
+    ])
 }
 
 /// The role that allows what all policies look up, and its binding.

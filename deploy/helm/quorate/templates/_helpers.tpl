@@ -61,9 +61,14 @@ namespaceSelector:
     operator: NotIn
     values:
     {{- concat .root.Values.excludedNamespaces (list $server.namespace) ($values.excludedNamespaces | default list) | uniq | toYaml | nindent 4 }}
-{{- with $values.matchConditions }}
+# What no policy judges is not even asked: so a policy server that is down keeps no namespace from going, nor what the garbage collector takes.
 matchConditions:
-  {{- toYaml . | nindent 2 }}
+- name: not-who-cleans-up
+  expression: "!(request.userInfo.username in ['system:serviceaccount:kube-system:generic-garbage-collector', 'system:serviceaccount:kube-system:namespace-controller'])"
+- name: not-what-is-going
+  expression: "request.operation == 'CREATE' || !has(oldObject.metadata.deletionTimestamp)"
+{{- with $values.matchConditions }}
+{{ toYaml . }}
 {{- end }}
 {{- with $values.objectSelector }}
 objectSelector:
