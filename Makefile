@@ -8,6 +8,7 @@ GUESTS := $(addprefix --package ,$(POLICIES))
 CHECKER := $(TARGET)/release/quorate
 XTASK := $(TARGET)/release/xtask
 ENSEMBLES := test-data/ensembles
+ACTIONLINT ?= actionlint
 # The checker embeds the modules that are built here, so that its build script builds none.
 export QUORATE_MODULES := $(abspath $(TARGET))/policies
 
@@ -18,7 +19,8 @@ CARGO_NATIVE = --release --workspace --locked
 say = @printf '\n== %s\n' '$(1)'
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint build modules bench e2e prove chart mutants generate clean toolchain xtask
+.PHONY: help run test lint build modules reproducible bench e2e prove chart mutants generate dist image push push-trial clean toolchain
+.PHONY: xtask
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -48,6 +50,11 @@ lint: modules ## formatting, clippy for both targets, documentation, generated f
 	@$(XTASK) generate --check
 	$(call say,the packages for Artifact Hub)
 	@$(XTASK) artifacthub --lint
+	$(call say,one version everywhere)
+	@$(XTASK) versions
+	$(call say,the workflows)
+	@if command -v "$(ACTIONLINT)" >/dev/null; then "$(ACTIONLINT)" && echo 'nothing to say'; \
+	else echo 'DID NOT RUN with actionlint: not found; set ACTIONLINT, or put it on PATH'; fi
 
 build: modules ## the modules, in target/policies, and the checker, target/release/quorate
 	$(call say,building the checker; the first time this takes some minutes: it holds a Wasm engine)
@@ -55,9 +62,12 @@ build: modules ## the modules, in target/policies, and the checker, target/relea
 
 modules: toolchain xtask ## the modules alone
 	$(call say,building the modules for $(GUEST))
-	cargo build --profile guest --locked --target $(GUEST) $(GUESTS)
-	@$(XTASK) annotate
+	@$(XTASK) modules
 	@$(XTASK) policies-yml
+
+reproducible: modules ## build the modules in two folders with two homes of Cargo, and compare the bytes
+	$(call say,building the modules twice more; each time begins with nothing)
+	@$(XTASK) reproducible $(ARGS)
 
 bench: build ## measure the checker and the modules
 	@$(XTASK) bench
@@ -86,6 +96,20 @@ mutants: ## whether the cases notice each change of a rule (needs cargo-mutants)
 
 generate: xtask ## write what is derived from other files
 	@$(XTASK) generate
+
+dist: modules ## what a release holds, in target/dist; ARGS=--require fails when something is absent
+	$(call say,putting a release together; the checker may be built anew for it)
+	@$(XTASK) dist $(ARGS)
+
+image: modules ## the container image of the checker, where podman, docker or buildah is (or CONTAINER names it)
+	@$(XTASK) image $(ARGS)
+
+push: xtask ## push the modules and the chart of target/dist: make push REGISTRY=HOST/PATH (needs kwctl, helm)
+	@test -n "$(REGISTRY)" || { echo 'make push REGISTRY=HOST/PATH, such as ghcr.io/quorate/quorate' >&2; exit 2; }
+	@$(XTASK) push "$(REGISTRY)" $(ARGS)
+
+push-trial: dist ## try that with a registry on loopback (needs kwctl, helm, docker-registry)
+	@$(XTASK) push-trial $(TRIAL_ARGS)
 
 clean: ## remove what was built
 	cargo clean

@@ -83,7 +83,8 @@ fn built_modules(out: &Path) -> Result<Vec<Module>> {
     }
     check_guest_target()?;
 
-    let described = cargo(&root)?.args(["metadata", "--no-deps", "--format-version=1"]).output()?;
+    let asked = ["metadata", "--locked", "--filter-platform", GUEST, "--format-version=1"];
+    let described = cargo(&root)?.args(asked).output()?;
     ensure!(described.status.success(), "cargo metadata failed: {}", first_error(&described.stderr));
     let workspace = Workspace::from_cargo_metadata(&described.stdout)?;
     ensure!(!workspace.policies.is_empty(), "there is no package in policies/");
@@ -91,6 +92,7 @@ fn built_modules(out: &Path) -> Result<Vec<Module>> {
     let target = out.join("guests");
     let mut guests = cargo(&root)?;
     guests.args(["build", "--profile", "guest", "--locked", "--target", GUEST]).arg("--target-dir").arg(&target);
+    guests.arg("--config").arg(annotate::without_origin(&described.stdout, GUEST)?);
     for policy in &workspace.policies {
         guests.args(["--package", &policy.name]);
     }

@@ -13,6 +13,7 @@
 mod facts;
 mod metadata;
 mod module;
+mod origin;
 mod problem;
 mod rules;
 #[cfg(test)]
@@ -22,4 +23,5 @@ mod yaml;
 pub use facts::{Facts, Package, Workspace};
 pub use metadata::{ContextAwareResource, ExecutionMode, Metadata, Operation, PolicyType, ProtocolVersion, Rule};
 pub use module::{SECTION, annotate, read};
+pub use origin::without_origin;
 pub use problem::{Error, Fault, Place, Problem};

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use ::annotate::{Metadata, Package, Workspace};
 use anyhow::{Context, Result, bail};
 
+use crate::modules::GUEST;
 use crate::workspace;
 
 /// A module at most this long, in KiB, with its metadata. The API server waits for a policy, and the policy-server
@@ -62,22 +63,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn policy_of_workspace(workspace: &Workspace, policy: &Package, out: &Path) -> Result<()> {
-    let built = workspace.target.join("wasm32-wasip1/guest").join(policy.module_file());
-    let wasm = match fs::read(&built) {
-        Err(error) if error.kind() == ErrorKind::NotFound => bail!(
-            "{} is not built yet: cargo build --profile guest --target wasm32-wasip1 --package {}",
-            shown(&built, workspace),
-            policy.name
-        ),
-        read => read.with_context(|| format!("cannot read {}", shown(&built, workspace)))?,
-    };
-    let source = policy.folder.join("metadata.yml");
-    let facts = policy.facts(read_text(&policy.folder.join("README.md"))?);
-    let metadata = Metadata::from_yaml(&shown(&source, workspace), &read(&source)?, &facts.annotations()?)?;
+impl Args {
+    /// Without options but these names.
+    pub(crate) fn of(names: Vec<String>) -> Self {
+        Self { names, out: None, metadata: None, wasm: None, usage: None }
+    }
+}
 
-    let annotated =
-        ::annotate::annotate(&wasm, &metadata).with_context(|| format!("in {}", shown(&built, workspace)))?;
+fn policy_of_workspace(workspace: &Workspace, policy: &Package, out: &Path) -> Result<()> {
+    let annotated = annotated(workspace, policy)?;
     let size = kib(annotated.len());
     if annotated.len() > MODULE_LIMIT_KIB * 1024 {
         bail!("the module has {size} KiB, {MODULE_LIMIT_KIB} are allowed");
@@ -86,6 +80,21 @@ fn policy_of_workspace(workspace: &Workspace, policy: &Package, out: &Path) -> R
     let note = if write_if_changed(&file, &annotated)? { "" } else { "  (unchanged)" };
     println!("{:<24}{size:>6} KiB  {}{note}", policy.name, shown(&file, workspace));
     Ok(())
+}
+
+/// The module that Cargo left, with its metadata.
+pub(crate) fn annotated(workspace: &Workspace, policy: &Package) -> Result<Vec<u8>> {
+    let built = workspace.target.join(GUEST).join("guest").join(policy.module_file());
+    let wasm = match fs::read(&built) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!("{} is not built yet: cargo xtask modules {}", shown(&built, workspace), policy.name)
+        }
+        read => read.with_context(|| format!("cannot read {}", shown(&built, workspace)))?,
+    };
+    let source = policy.folder.join("metadata.yml");
+    let facts = policy.facts(read_text(&policy.folder.join("README.md"))?);
+    let metadata = Metadata::from_yaml(&shown(&source, workspace), &read(&source)?, &facts.annotations()?)?;
+    ::annotate::annotate(&wasm, &metadata).with_context(|| format!("in {}", shown(&built, workspace)))
 }
 
 fn any_module(metadata: &Path, wasm: &Path, usage: Option<&Path>, out: &Path) -> Result<()> {

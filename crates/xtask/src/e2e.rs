@@ -11,6 +11,7 @@ mod config;
 pub(crate) mod process;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -164,27 +165,7 @@ impl Bench {
     }
 
     fn ask_kwctl(&self, kwctl: &Path, module: &Path, payload: &[u8], world: &World) -> Result<Vec<u8>> {
-        let payload: Value = serde_json::from_slice(payload)?;
-        let (request, settings, kubeconfig) =
-            (self.path("request.json"), self.path("settings.json"), self.path("kubeconfig"));
-        fs::write(&request, payload["request"].to_string())?;
-        fs::write(&settings, payload["settings"].to_string())?;
-        api::serve(world.cluster(), |address| {
-            fs::write(&kubeconfig, config::kubeconfig(address))?;
-            let mut command = self.command(kwctl, &kubeconfig);
-            command.arg("run").arg(module).arg("--request-path").arg(&request).arg("--settings-path").arg(&settings);
-            if is_granted(world) {
-                command.arg("--allow-context-aware");
-            }
-            let answer = process::output(command, &self.folder, KWCTL_LIMIT)?;
-            if !answer.success {
-                return answer::settings_refused(&answer.stderr)
-                    .with_context(|| format!("kwctl run failed: {}", answer.stderr));
-            }
-            let response: Value = serde_json::from_str(&answer.stdout)
-                .with_context(|| format!("kwctl run printed: {}{}", answer.stdout, answer.stderr))?;
-            answer::of_policy(&response, &payload["request"])
-        })?
+        ask_kwctl(self.command(kwctl, &self.path("kubeconfig")), module.as_os_str(), &self.folder, payload, world)
     }
 
     /// Has one policy-server, with all modules, judge every case whose cluster is empty.
@@ -236,6 +217,37 @@ impl Bench {
         }
         entries
     }
+}
+
+/// Has kwctl judge a request by a module, a file or what is at an address, in a cluster of its own. What kwctl reads and says goes
+/// through the folder.
+pub(crate) fn ask_kwctl(
+    mut kwctl: Command,
+    module: &OsStr,
+    folder: &Path,
+    payload: &[u8],
+    world: &World,
+) -> Result<Vec<u8>> {
+    let payload: Value = serde_json::from_slice(payload)?;
+    let [request, settings, kubeconfig] = ["request.json", "settings.json", "kubeconfig"].map(|name| folder.join(name));
+    fs::write(&request, payload["request"].to_string())?;
+    fs::write(&settings, payload["settings"].to_string())?;
+    api::serve(world.cluster(), |address| {
+        fs::write(&kubeconfig, config::kubeconfig(address))?;
+        kwctl.env("KUBECONFIG", &kubeconfig);
+        kwctl.arg("run").arg(module).arg("--request-path").arg(&request).arg("--settings-path").arg(&settings);
+        if is_granted(world) {
+            kwctl.arg("--allow-context-aware");
+        }
+        let answer = process::output(kwctl, folder, KWCTL_LIMIT)?;
+        if !answer.success {
+            return answer::settings_refused(&answer.stderr)
+                .with_context(|| format!("kwctl run failed: {}", answer.stderr));
+        }
+        let response: Value = serde_json::from_str(&answer.stdout)
+            .with_context(|| format!("kwctl run printed: {}{}", answer.stdout, answer.stderr))?;
+        answer::of_policy(&response, &payload["request"])
+    })?
 }
 
 /// What tells one entry of policies.yml from another.

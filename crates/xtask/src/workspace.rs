@@ -1,6 +1,7 @@
 //! Finds the workspace and its policies. Cargo is asked, so that inherited fields and a moved target folder are right.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::Command;
 
 use ::annotate::{Package, Workspace};
@@ -13,7 +14,12 @@ pub(crate) fn cargo() -> OsString {
 
 /// What Cargo knows about the packages of the workspace around the current folder, as JSON.
 pub(crate) fn described() -> Result<Vec<u8>> {
+    described_in(Path::new("."))
+}
+
+fn described_in(folder: &Path) -> Result<Vec<u8>> {
     let output = Command::new(cargo())
+        .current_dir(folder)
         .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
         .output()
         .context("cannot start cargo, which describes the workspace")?;
@@ -26,6 +32,11 @@ pub(crate) fn described() -> Result<Vec<u8>> {
 /// The workspace around the current folder.
 pub(crate) fn find() -> Result<Workspace> {
     Ok(Workspace::from_cargo_metadata(&described()?)?)
+}
+
+/// The workspace in another folder.
+pub(crate) fn at(folder: &Path) -> Result<Workspace> {
+    Ok(Workspace::from_cargo_metadata(&described_in(folder)?)?)
 }
 
 /// The policies of these names; all when there are none.

@@ -159,7 +159,7 @@ fn a_module_above_the_limit_fails_and_is_not_written() {
 #[test]
 fn what_is_missing_or_wrong_is_named() {
     let cases: [(&str, Option<&[u8]>, &str); 6] = [
-        (MODULE, None, "target/wasm32-wasip1/guest/odd_one.wasm is not built yet: cargo build --profile guest"),
+        (MODULE, None, "target/wasm32-wasip1/guest/odd_one.wasm is not built yet: cargo xtask modules odd-one"),
         (
             MODULE,
             Some(b"\0asm\x0d\0\x01\0"),

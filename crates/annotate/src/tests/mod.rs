@@ -3,6 +3,7 @@
 mod facts;
 mod hostile;
 mod metadata;
+mod origin;
 mod section;
 
 use std::collections::BTreeMap;

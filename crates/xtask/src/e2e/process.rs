@@ -102,11 +102,16 @@ impl Running {
 
     /// Waits until the readiness probe on the port answers 200.
     pub(crate) fn wait_until_ready(&mut self, port: u16, limit: Duration) -> Result<()> {
+        self.wait_until(port, "/readiness", limit)
+    }
+
+    /// Waits until the port answers 200 to a GET of the path.
+    pub(crate) fn wait_until(&mut self, port: u16, path: &str, limit: Duration) -> Result<()> {
         let start = Instant::now();
         loop {
             self.expect_alive()?;
             // An error is the answer of a program that does not listen yet.
-            if exchange(port, "GET", "/readiness", "").is_ok_and(|(status, _)| status == 200) {
+            if exchange(port, "GET", path, "").is_ok_and(|(status, _)| status == 200) {
                 return Ok(());
             }
             if start.elapsed() > limit {
