@@ -59,6 +59,14 @@ pub const STATEFUL_SETS: Listed = Listed {
     ],
 };
 
+/// All deployments of a namespace, as far as their pods are counted.
+pub const DEPLOYMENTS: Listed = Listed {
+    api_version: "apps/v1",
+    group: "apps",
+    kind: "Deployment",
+    mask: &["spec.replicas", "spec.template.metadata"],
+};
+
 /// All autoscalers of a namespace.
 pub const AUTOSCALERS: Listed = Listed {
     api_version: "autoscaling/v2",

@@ -5,8 +5,8 @@
 
 use serde_json::Value;
 use workload::int_or_percent::{IntOrPercent, Rounding};
-use workload::member::Set;
-use workload::selector::Selector;
+use workload::member::{Set, TOPOLOGY};
+use workload::selector::{Answer, Labels, Selector};
 use workload::{Malformed, Node, Path};
 
 /// What a budget asks for.
@@ -70,8 +70,13 @@ impl Budget {
         })
     }
 
-    /// What the budget covers and allows over `sets`, all of the namespace.
-    pub(crate) fn coverage(&self, sets: &[&Set]) -> Coverage {
+    /// Whether what it allows one set depends on what else it selects.
+    pub(crate) fn counts_others(&self) -> bool {
+        !matches!(self.limit, Limit::MaxUnavailable(IntOrPercent::Int(_)) | Limit::Nothing)
+    }
+
+    /// What the budget covers and allows over `sets` and `others`, all of the namespace.
+    pub(crate) fn coverage(&self, sets: &[&Set], others: &[Others]) -> Coverage {
         let mut coverage = Coverage { pods: 0, scale: 0, disruptions: 0 };
         for set in sets {
             let (sure, _) = set.count(&self.selector);
@@ -80,8 +85,31 @@ impl Budget {
                 coverage.scale += set.replicas;
             }
         }
+        for Others { labels, count } in others {
+            if self.selector.matches(labels) == Answer::Yes {
+                coverage.pods += count;
+                coverage.scale += count;
+            }
+        }
         coverage.disruptions = coverage.allowed(self.limit);
         coverage
+    }
+}
+
+/// The pods of a `Deployment`, which a budget may select beside those of sets.
+#[derive(Debug)]
+pub(crate) struct Others {
+    labels: Labels,
+    count: i64,
+}
+
+impl Others {
+    pub(crate) fn read(deployment: &Node<'_>) -> Result<Self, Malformed> {
+        let mut labels = Labels::new(deployment.string_map_at("spec.template.metadata.labels")?);
+        for key in TOPOLOGY {
+            labels.set_perhaps(key);
+        }
+        Ok(Self { labels, count: i64::from(deployment.int32_at("spec.replicas")?.unwrap_or(1)) })
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod budget;
 
-use policy::lookup::{DISRUPTION_BUDGETS, Object, STATEFUL_SETS};
+use policy::lookup::{DEPLOYMENTS, DISRUPTION_BUDGETS, Object, STATEFUL_SETS};
 use policy::quorum::{self, majority};
 use policy::settings::choice;
 use policy::{Fault, Finding, Level, ObjectRef, Operation, Policy, Problem, Quorum, Review, Settings, Target};
@@ -15,7 +15,7 @@ use workload::selector::{Answer, Labels, Operator};
 use workload::texts::join;
 use workload::{Malformed, Node, Path};
 
-use crate::budget::{Budget, Coverage, Limit};
+use crate::budget::{Budget, Coverage, Limit, Others};
 
 policy::export!(DisruptionBudget);
 
@@ -111,6 +111,7 @@ struct Namespace {
     name: String,
     members: Vec<Member>,
     budgets: Vec<Budget>,
+    others: Vec<Others>,
     /// Some object of either kind cannot be read, so that what is not found may be there all the same.
     is_incomplete: bool,
 }
@@ -121,6 +122,7 @@ impl Namespace {
             name: review.cluster.namespace().to_owned(),
             members: Vec::new(),
             budgets: Vec::new(),
+            others: Vec::new(),
             is_incomplete: false,
         };
         for object in review.cluster.list(&STATEFUL_SETS)? {
@@ -136,6 +138,16 @@ impl Namespace {
                 Ok(budget) => namespace.budgets.push(budget),
                 Err(malformed) if object.is_judged() => return Err(malformed.into()),
                 Err(_) => namespace.is_incomplete = true,
+            }
+        }
+        // A look-up more is a watch more, and few budgets need it.
+        let counts_others = |budget: &Budget| {
+            let selects = |member: &Member| member.set.count(&budget.selector).0 > 0;
+            budget.counts_others() && namespace.members.iter().any(selects)
+        };
+        if namespace.budgets.iter().any(counts_others) {
+            for object in review.cluster.list(&DEPLOYMENTS)? {
+                namespace.others.extend(Others::read(&Node::root(object.value())).ok());
             }
         }
         Ok(namespace)
@@ -206,7 +218,10 @@ impl<'a> Ensemble<'a> {
             if pods + undecided > 0 {
                 // By name, so that the same two budgets are told from whichever side is judged.
                 let later = budgets.iter().position(|other| other.budget.name > budget.name).unwrap_or(budgets.len());
-                budgets.insert(later, Covering { budget, coverage: budget.coverage(&all), pods, undecided });
+                budgets.insert(
+                    later,
+                    Covering { budget, coverage: budget.coverage(&all, &namespace.others), pods, undecided },
+                );
             }
         }
         let selectors: Vec<_> = budgets.iter().map(|covering| &covering.budget.selector).collect();
@@ -621,13 +636,18 @@ fn too_many(namespace: &Namespace, ensemble: &Ensemble<'_>) -> Option<Finding> {
         .advise(format!("select all of them, and use {RIGHT_LIMIT}"))
     } else {
         let taken = disruptions.min(members);
+        let reason =
+            format!("lets drains take {taken} of {members} members at once, but only {allowed} may be missing");
         let finding = Finding::error(
             if ensemble.votes() { "may-lose-quorum" } else { "holds-nothing-back" },
             budget.limit_path(),
             Problem::Invalid(budget.limit_value.clone()),
-            format!("lets drains take {taken} of {members} members at once, but only {allowed} may be missing"),
+            match covering.coverage.pods - covering.pods {
+                0 => reason,
+                others => format!("{reason}: it also counts {others} pods that are not members"),
+            },
         );
-        let raised = members - allowed;
+        let raised = covering.coverage.pods - allowed;
         match budget.limit {
             _ if ensemble.budgets.len() > 1 => {
                 finding.advise(format!("use one budget with {RIGHT_LIMIT} for all of them"))
