@@ -16,7 +16,8 @@ use cluster::{Cluster, Grants};
 use serde_json::{Value, json};
 
 /// What the client looks up besides: no more than what the policies of this workspace could be granted.
-const KINDS: [(&str, &str, &str); 6] = [
+const KINDS: [(&str, &str, &str); 7] = [
+    ("v1", "ConfigMap", "configmaps"),
     ("v1", "Pod", "pods"),
     ("v1", "Service", "services"),
     ("apps/v1", "Deployment", "deployments"),
