@@ -254,6 +254,6 @@ mod tests {
         let folder = TempDir::new().unwrap();
         copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"), &folder.path().join("a/b/c")).unwrap();
         assert_eq!(all_files(folder.path()).unwrap(), [PathBuf::from("a/b/c")]);
-        assert_eq!(all_files(&folder.path().join("none")).unwrap(), [PathBuf::new(); 0]);
+        assert!(all_files(&folder.path().join("none")).unwrap().is_empty());
     }
 }

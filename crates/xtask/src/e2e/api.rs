@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 
 /// What the client looks up besides: no more than what the policies of this workspace could be granted.
 const KINDS: [(&str, &str, &str); 7] = [
-    ("v1", "ConfigMap", "configmaps"),
     ("v1", "Pod", "pods"),
+    ("v1", "ConfigMap", "configmaps"),
     ("v1", "Service", "services"),
     ("apps/v1", "Deployment", "deployments"),
     ("apps/v1", "StatefulSet", "statefulsets"),
