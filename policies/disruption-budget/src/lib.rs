@@ -544,7 +544,7 @@ fn blocks_drains(review: &Review<'_>, ensemble: &Ensemble<'_>, covering: &Coveri
             "neither maxUnavailable nor minAvailable is set, so that no pod may be evicted".to_owned(),
         ),
         Limit::MaxUnavailable(_) => {
-            (Problem::Invalid(budget.limit_value.clone()), format!("no pod of {pods} may be evicted"))
+            (Problem::Invalid(budget.limit_value.clone()), "allows no pod to be evicted".to_owned())
         }
         Limit::MinAvailable(limit) => {
             let wanted = match limit {

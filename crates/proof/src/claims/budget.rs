@@ -49,9 +49,9 @@ impl Claim for Arithmetic {
                      for it, one that blocks drains, one that lets more members go than may be missing, members that no budget selects, \
                      two budgets on a same pod, or nothing; and the numbers that the rule names are those of the status. What the rule calls \
                      malformed is refused by the API server, and so is no other budget. Nothing is claimed \
-                     where a budget also selects pods of no StatefulSet, or selects by a label that only the cluster gives.",
-            tried: "sets of 1 to 9 members, one to three of them, apart or as one ensemble, with and without pods of no controller, \
-                    are made by the StatefulSet controller. Budgets with every operator of a selector, empty and absent selectors, \
+                     where a budget also selects pods of neither a StatefulSet nor a Deployment, or selects by a label that only the cluster gives.",
+            tried: "sets of 1 to 9 members, one to three of them, apart or as one ensemble, with and without a Deployment or pods of no \
+                    controller beside them, are made by their controllers. Budgets with every operator of a selector, empty and absent selectors, \
                     selectors for single members, numbers and percentages of both limits and neither are put over them, and their status is read. \
                     The rule is asked about every set and every budget, each with all others beside it.",
             count: 2000,
@@ -191,6 +191,13 @@ impl Claim for Arithmetic {
                 },
             },
             Wrong {
+                name: "a Deployment under the same budget does not count",
+                says: |subject, said| {
+                    let is_beside = of_kind(subject, "Deployment").next().is_some();
+                    said.without(|found| is_beside && found.message.contains("pods that are not members"))
+                },
+            },
+            Wrong {
                 name: "two budgets on a pod are fine",
                 says: |_, said| said.without(|found| found.code == "overlapping-budgets"),
             },
@@ -209,8 +216,9 @@ fn settings() -> Value {
 impl Arithmetic {
     /// Namespaces with the subject's sets, all of whose pods are ready.
     async fn world(&self, stage: &Stage, subject: &Subject) -> Result<World, Trouble> {
-        let makers: Vec<&Value> = of_kind(subject, "StatefulSet").chain(of_kind(subject, "Pod")).collect();
-        if of_kind(subject, "StatefulSet").map(replicas).sum::<i64>() > MOST {
+        let templates = || of_kind(subject, "StatefulSet").chain(of_kind(subject, "Deployment"));
+        let makers: Vec<&Value> = templates().chain(of_kind(subject, "Pod")).collect();
+        if templates().map(replicas).sum::<i64>() > MOST {
             return Err(Trouble::Unplayable(TOO_MANY.to_owned()));
         }
         let names: BTreeSet<&str> = subject.objects.iter().map(called).collect();
@@ -246,7 +254,7 @@ async fn make(stage: &Stage, number: usize, names: &BTreeSet<&str>, makers: &[&V
         let pod = if is_pod { &mut placed["spec"] } else { &mut placed["spec"]["template"]["spec"] };
         // On no node: a budget counts pods that are ready, wherever they are.
         pod["schedulerName"] = "nobody".into();
-        if !is_pod {
+        if object["kind"] == "StatefulSet" {
             placed["spec"]["podManagementPolicy"] = "Parallel".into();
         }
         stage.api.create(&placed).await?;

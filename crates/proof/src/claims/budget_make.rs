@@ -33,7 +33,7 @@ pub(super) fn budget(name: &str, selector: &Value, limit: &Value) -> Value {
     })
 }
 
-/// One, two or three sets, and sometimes pods of none.
+/// One, two or three sets, and sometimes a Deployment, or pods of none.
 pub(super) fn sets(random: &mut Rng, counts: &[i64], strangers: bool) -> Vec<Value> {
     let count = one(random, &[1, 1, 1, 1, 2, 2, 3]).unwrap_or(1);
     let together = chance(random, 40);
@@ -61,7 +61,23 @@ pub(super) fn sets(random: &mut Rng, counts: &[i64], strangers: bool) -> Vec<Val
         }
         objects.push(set);
     }
-    if strangers && chance(random, 15) {
+    if strangers && chance(random, 25) {
+        let labels =
+            one(random, &[json!({ "app": "zk", "part-of": "ensemble" }), json!({ "app": "keeper" }), json!({})]);
+        let mut labels = labels.unwrap_or_default();
+        labels["tool"] = "exporter".into();
+        objects.push(json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "exporter", "namespace": "prod" },
+            "spec": {
+                "replicas": random.u32(0..4),
+                "selector": { "matchLabels": { "tool": "exporter" } },
+                "template": {
+                    "metadata": { "labels": labels },
+                    "spec": { "containers": [{ "name": "main", "image": "example.com/exporter:1" }] },
+                },
+            },
+        }));
+    } else if strangers && chance(random, 15) {
         for index in 0..random.usize(1..3) {
             let labels = one(random, &[json!({ "app": "zk" }), json!({ "app": "tool" }), json!({})]);
             objects.push(json!({

@@ -68,7 +68,7 @@ pub(super) fn replicas(set: &Value) -> i64 {
 /// Whether the object is of Kubernetes' own kind: another group may have one of that name.
 pub(super) fn is(object: &Value, kind: &str) -> bool {
     let version = match kind {
-        "StatefulSet" => "apps/v1",
+        "StatefulSet" | "Deployment" => "apps/v1",
         "PodDisruptionBudget" => "policy/v1",
         _ => "v1",
     };
@@ -184,7 +184,7 @@ pub(super) struct Counted {
     expected: i64,
     /// It selects by a label of which the rule says that it does not know it.
     pub(super) is_open: bool,
-    /// It selects pods of no set, which the rule does not see.
+    /// It selects pods of neither a set nor a Deployment, which the rule does not see.
     pub(super) has_strangers: bool,
 }
 
@@ -251,6 +251,8 @@ impl View {
             let deciding = group.min(ensemble.pods.len());
             ensemble.tolerance = (deciding - 1) / 2;
         }
+        let deployments: Vec<String> = of_kind(subject, "Deployment").map(|made| format!("{}-", name(made))).collect();
+        let is_known = |pod: &String| all_pods.contains(pod) || deployments.iter().any(|made| pod.starts_with(made));
         let number = |value: &Value| value.as_i64().unwrap_or(0);
         let budgets = of_kind(subject, "PodDisruptionBudget").map(|budget| {
             let seen = &counted[name(budget)];
@@ -258,7 +260,7 @@ impl View {
             let pods: BTreeSet<String> = matched.filter_map(Value::as_str).map(str::to_owned).collect();
             Counted {
                 name: name(budget).to_owned(),
-                has_strangers: !pods.is_subset(&all_pods),
+                has_strangers: !pods.iter().all(is_known),
                 pods,
                 allowed: number(&seen["allowed"]),
                 healthy: number(&seen["healthy"]),
@@ -389,7 +391,7 @@ impl Counted {
         } else if message.contains("must stay") {
             message.contains(&format!("{desired} must stay of {healthy} pods"))
         } else {
-            message.contains(&format!("no pod of {healthy} may be evicted"))
+            message.contains("allows no pod to be evicted") && healthy <= desired
         };
         (!is_so).then(|| format!("{desired} of {expected} must stay, of {healthy}; the rule says: {message}"))
     }

@@ -71,9 +71,11 @@ impl Claim for Drain {
         let is_plain = |settings: &Value| {
             settings.as_object().is_none_or(|all| all.keys().all(|key| ["missing", "onDelete"].contains(&key.as_str())))
         };
-        // One that Kubernetes refuses is the other claim's; a set that is going away is played by nobody.
+        // One that Kubernetes refuses is the other claim's, and so is what a Deployment adds, whose pods have another name each
+        // time; a set that is going away is played by nobody.
         subjects.retain(|subject| {
             is_plain(&subject.settings)
+                && of_kind(subject, "Deployment").next().is_none()
                 && subject.objects.iter().all(|object| object["metadata"]["deletionTimestamp"].is_null())
         });
         for subject in &mut subjects {
