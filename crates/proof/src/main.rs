@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use proof::claim::Claim;
+use proof::claim::{About, Claim};
 use proof::claims;
 use proof::drive::{self, Extent, Tally};
 use proof::plane::{Options, Plane, Programs};
@@ -14,6 +14,9 @@ use proof::room::Stage;
 use proof::rules::Rules;
 use proof::stories::{self, Stories};
 use tokio::signal::unix::{SignalKind, signal};
+
+/// The seed of the pages that the repository holds.
+const SEED: u64 = 1;
 
 /// Tries what the rules claim of Kubernetes against a control plane of its own, with simulated nodes.
 ///
@@ -28,8 +31,8 @@ struct Args {
     /// How many generated objects of each claim, instead of its own number
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<usize>,
-    /// What the generated objects follow from
-    #[arg(long, value_name = "S", default_value_t = 1)]
+    /// What the generated objects follow from; the pages of the repository are those of the default
+    #[arg(long, value_name = "S", default_value_t = SEED)]
     seed: u64,
     /// Only the generated object of this number, as a contradiction names it
     #[arg(long, value_name = "I")]
@@ -69,14 +72,24 @@ async fn run(args: &Args) -> Result<bool> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    let mut tallies = Vec::new();
     let result = tokio::select! {
-        result = prove(args, &claims, &plane, &rules) => result,
+        result = prove(args, &claims, &plane, &rules, &mut tallies) => result,
         _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
         _ = terminate.recv() => Err(anyhow::anyhow!("terminated")),
         _ = hangup.recv() => Err(anyhow::anyhow!("hung up")),
     };
     plane.stop().await;
-    result
+    // What was found until then is told in any case.
+    let holds = told(args, &tallies);
+    let version = result?;
+    if let Some(why) = why_no_pages(args, &claims, &tallies, holds) {
+        eprintln!("== docs/proof.md and docs/findings are left as they are: {why}");
+    } else {
+        write_pages(&tallies, &version, args.seed)?;
+        eprintln!("== docs/proof.md and docs/findings are written");
+    }
+    Ok(holds)
 }
 
 fn chosen(names: &[String]) -> Result<Vec<Box<dyn Claim>>> {
@@ -89,26 +102,42 @@ fn chosen(names: &[String]) -> Result<Vec<Box<dyn Claim>>> {
     Ok(claims)
 }
 
-async fn prove(args: &Args, claims: &[Box<dyn Claim>], plane: &Plane, rules: &Rules) -> Result<bool> {
+/// Tries one claim after the other, and gives the version of Kubernetes.
+async fn prove(
+    args: &Args,
+    claims: &[Box<dyn Claim>],
+    plane: &Plane,
+    rules: &Rules,
+    tallies: &mut Vec<Tally>,
+) -> Result<String> {
     let version = plane.version().await?;
     eprintln!("== Kubernetes {version}; seed {}", args.seed);
     let extent = Extent { seed: args.seed, count: args.count, only: args.object };
     let stage = Stage::new(plane.api.clone());
-    let mut tallies = Vec::new();
     for claim in claims {
         eprintln!("== {}", claim.about().name);
-        tallies.push(drive::run(claim.as_ref(), &stage, rules, extent).await?);
+        let tally = drive::run(claim.as_ref(), &stage, rules, extent).await;
+        let given_up = tally.given_up;
+        tallies.push(tally);
+        if given_up {
+            bail!("{} is given up, and no other claim is tried", claim.about().name);
+        }
     }
-    println!("{}", report::table(&tallies));
-    for tally in &tallies {
-        for (why, count) in &tally.unplayable {
-            println!("{}: not played ({count}): {why}", tally.about.name);
+    Ok(version)
+}
+
+/// Prints what came of it; whether all holds.
+fn told(args: &Args, tallies: &[Tally]) -> bool {
+    println!("{}", report::table(tallies));
+    for tally in tallies {
+        for line in report::unplayed(tally) {
+            println!("{}: not played: {line}", tally.about.name);
         }
     }
     let mut holds = true;
-    for tally in &tallies {
+    for tally in tallies {
         // A single object says nothing about the others.
-        let failures = if args.object.is_some() { Vec::new() } else { tally.failures() };
+        let failures = if args.object.is_some() { tally.broken.clone() } else { tally.failures() };
         for failure in &failures {
             println!("{}: {failure}", tally.about.name);
         }
@@ -117,11 +146,22 @@ async fn prove(args: &Args, claims: &[Box<dyn Claim>], plane: &Plane, rules: &Ru
         }
         holds &= failures.is_empty() && tally.contradictions.is_empty();
     }
-    let is_whole = args.claims.is_empty() && args.object.is_none();
-    if is_whole && holds {
-        write_pages(&tallies, &version, args.seed)?;
+    holds
+}
+
+/// Why the pages of the repository are not written: they tell of a whole run, as everybody can repeat it.
+fn why_no_pages(args: &Args, claims: &[Box<dyn Claim>], tallies: &[Tally], holds: bool) -> Option<String> {
+    if !args.claims.is_empty() || args.object.is_some() {
+        return Some("not every claim was tried".to_owned());
     }
-    Ok(holds)
+    if !holds || tallies.len() < claims.len() {
+        return Some("not every claim holds".to_owned());
+    }
+    if let Some(tally) = tallies.iter().find(|tally| !tally.is_full()) {
+        let About { name, count, .. } = tally.about;
+        return Some(format!("{name} was tried with {} objects, and is to be with {count}", tally.generated));
+    }
+    (args.seed != SEED).then(|| format!("they are about seed {SEED}"))
 }
 
 /// What the repository says of the proof.

@@ -1,6 +1,7 @@
 //! What the cluster holds, kept current by watches: waiting is for a moment, never for a time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::api::Api;
+use crate::claim::Trouble;
 
 /// What is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,6 +65,8 @@ pub struct Mirror {
 #[derive(Debug, Default)]
 struct Shared {
     places: Mutex<HashMap<(Watched, String), Place>>,
+    /// The newest version that the watch of each kind has told of.
+    told: [AtomicU64; 4],
 }
 
 #[derive(Debug)]
@@ -111,6 +115,28 @@ impl Mirror {
         places.retain(|(_, of), _| of != namespace);
     }
 
+    /// Waits until the watch has told of all that was there when this was called: on a busy machine it may come late, and what
+    /// is long gone still seems to be there.
+    ///
+    /// # Errors
+    /// The API server does not answer, or the watch does not follow within `limit`.
+    pub async fn catch_up(&self, api: &Api, watched: Watched, namespace: &str, limit: Duration) -> Result<(), Trouble> {
+        let (api_version, kind) = watched.kind();
+        let list = api.get(&api.path(api_version, kind, namespace, "")).await?;
+        let until = version(&list);
+        let items = || list["items"].as_array().into_iter().flatten();
+        let newest = items().map(version).max().unwrap_or(0);
+        let there: BTreeSet<&str> = items().filter_map(|item| item["metadata"]["name"].as_str()).collect();
+        let told = |objects: &Objects| {
+            let is_gone =
+                |(name, object): (&String, &Arc<Value>)| !there.contains(name.as_str()) && version(object) <= until;
+            // Events of one kind come in the order of their versions, whatever the namespace.
+            let is_told = self.shared.told(watched).load(Ordering::Relaxed) >= newest;
+            (is_told && !objects.iter().any(is_gone)).then_some(())
+        };
+        Ok(self.until(watched, namespace, "a watch that is late", limit, told).await?)
+    }
+
     /// Waits until `test` gives something, asked now and after each change.
     ///
     /// # Errors
@@ -141,6 +167,10 @@ impl Mirror {
 }
 
 impl Shared {
+    fn told(&self, watched: Watched) -> &AtomicU64 {
+        &self.told[watched as usize]
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<(Watched, String), Place>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -155,6 +185,7 @@ impl Shared {
         }
         let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
         let (namespace, name) = (text("namespace"), text("name"));
+        self.told(watched).fetch_max(version(&object), Ordering::Relaxed);
         let object = Arc::new(object);
         self.place(watched, &namespace, |place| {
             if watched == Watched::Pods {
@@ -181,6 +212,11 @@ impl Shared {
             self.is(watched, item, false);
         }
     }
+}
+
+/// The version of an object or a list: they count up, whatever the object.
+fn version(object: &Value) -> u64 {
+    object["metadata"]["resourceVersion"].as_str().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 async fn follow(api: Api, shared: Arc<Shared>, watched: Watched) {

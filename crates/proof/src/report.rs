@@ -1,11 +1,12 @@
 //! What came of a run: a table for the terminal, and `docs/proof.md`.
 
+use std::cmp::Reverse;
 use std::fmt::Write as _;
 
 use serde_json::json;
 
 use crate::claim::About;
-use crate::drive::{Contradiction, Tally};
+use crate::drive::{Contradiction, Tally, Unplayed};
 
 /// What cannot be tried against a control plane with simulated nodes, and why.
 const NOT_PROVABLE: [(&str, &str); 7] = [
@@ -77,6 +78,20 @@ pub fn table(tallies: &[Tally]) -> String {
     text
 }
 
+/// What could not be played, and why not: most first.
+pub fn unplayed(tally: &Tally) -> Vec<String> {
+    let mut all: Vec<(&String, &Unplayed)> = tally.unplayable.iter().collect();
+    all.sort_by_key(|(why, unplayed)| (Reverse(unplayed.cases + unplayed.generated), *why));
+    let line = |(why, Unplayed { cases, generated }): (&String, &Unplayed)| {
+        let objects = |count: usize, what: &str| (count > 0).then(|| format!("{count} {what}"));
+        let generated = objects(*generated, "generated");
+        let counts: Vec<String> =
+            objects(*cases, if *cases == 1 { "case" } else { "cases" }).into_iter().chain(generated).collect();
+        format!("{}: {why}", counts.join(", "))
+    };
+    all.into_iter().map(line).collect()
+}
+
 /// What a reader needs to find the fault.
 pub fn contradiction(contradiction: &Contradiction) -> String {
     let Contradiction { subject, why, said, seen } = contradiction;
@@ -133,6 +148,15 @@ pub fn page(tallies: &[Tally], version: &str, seed: u64) -> String {
         );
         let caught: Vec<String> = tally.caught.iter().map(|(name, count)| format!("\"{name}\" ({count})")).collect();
         let _ = writeln!(text, "{}.", caught.join(", "));
+        let lines = unplayed(tally);
+        if !lines.is_empty() {
+            text.push_str(
+                "\nNot played, so that nothing is known of it; other objects were generated in place of these:\n\n",
+            );
+        }
+        for line in lines {
+            let _ = writeln!(text, "- {line}");
+        }
     }
     text.push_str("\n## What is not provable this way\n\n");
     for (what, why) in NOT_PROVABLE {
@@ -140,7 +164,12 @@ pub fn page(tallies: &[Tally], version: &str, seed: u64) -> String {
     }
     text.push_str("\nEvery other finding was met in the claims above; of these none is made:\n\n");
     for (code, why) in NOT_CLAIMED {
-        let _ = writeln!(text, "- `{code}`: {why}.");
+        text.push_str(&not_claimed(code, why));
     }
     text
+}
+
+/// The line of the page about a finding of which no claim is made.
+pub fn not_claimed(code: &str, why: &str) -> String {
+    format!("- `{code}`: {why}.\n")
 }

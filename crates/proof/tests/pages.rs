@@ -3,7 +3,7 @@
 use std::fs;
 
 use proof::claims;
-use proof::report::NOT_CLAIMED;
+use proof::report::{NOT_CLAIMED, not_claimed};
 use proof::stories::{POLICIES, codes};
 
 #[test]
@@ -25,12 +25,14 @@ fn each_claim_has_its_section_in_the_proof() {
     let page = fs::read_to_string(corpus::root().join("docs/proof.md")).unwrap();
     for claim in claims::all() {
         let about = claim.about();
-        assert!(
-            page.contains(&format!("\n## {}\n\n{}\n", about.name, about.claims)),
-            "{}: run `make prove`",
-            about.name
-        );
+        let title = format!("\n## {}\n\n{}\n", about.name, about.claims);
+        assert!(page.contains(&title), "{}: run `make prove`", about.name);
+        let section = page.split(&title).nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+        assert!(section.contains(&format!("\nHow it is tried: {}\n", about.tried)), "{}: run `make prove`", about.name);
     }
+    let (_, listed) = page.split_once("of these none is made:\n\n").unwrap();
+    let left_out: String = NOT_CLAIMED.iter().map(|(code, why)| not_claimed(code, why)).collect();
+    assert_eq!(listed, left_out, "run `make prove`");
 }
 
 #[test]

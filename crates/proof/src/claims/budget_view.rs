@@ -168,6 +168,8 @@ pub(super) fn is_settled(budget: &Value, pods: Option<usize>) -> bool {
     let number = |field: &str| status[field].as_i64().unwrap_or(0);
     let spare = (number("currentHealthy") - number("desiredHealthy")).max(0);
     let is_whole = number("expectedPods") == 0 || number("disruptionsAllowed") == spare;
+    // A count of the controllers from before they were scaled: the disruption controller hears of that later, and of pods only.
+    let is_whole = is_whole && (number("expectedPods") == 0 || number("expectedPods") >= number("currentHealthy"));
     failed || is_current && !leaves && is_whole && pods.is_none_or(|pods| status["currentHealthy"] == pods)
 }
 

@@ -14,6 +14,9 @@ use crate::mirror::{Objects, Watched};
 use crate::room::{LIMIT, Room, Stage};
 use crate::stories::are_left;
 
+/// After what the number of members may be another one.
+const CHANGE: &str = "the change";
+
 /// The change of a subject: `{ "scale": { "from": 3, "to": 5 } }`, `{ "old": OBJECT }` or `{ "delete": true }`; nothing where the first
 /// object is not asked about alone.
 pub(super) fn change(subject: &Subject) -> &Value {
@@ -119,7 +122,7 @@ impl<'a> Play<'a> {
         play.healthy("their creation").await?;
         play.total = total;
         play.make_change(subject).await?;
-        play.healthy("the change").await?;
+        play.healthy(CHANGE).await?;
         let counts = counted(stage, &play.namespace, &play.budgets).await?;
         for (budget, seen) in &counts {
             let pods = seen["matched"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -172,11 +175,15 @@ impl<'a> Play<'a> {
 
     /// Waits until every pod is there and ready, and every budget has counted them.
     async fn healthy(&self, after: &str) -> Result<(), Trouble> {
+        // Pods that were just evicted are not to be taken for ready ones.
+        let mirror = &self.stage.mirror;
+        mirror.catch_up(&self.stage.api, Watched::Pods, &self.namespace, LIMIT).await?;
         let all_ready =
             |pods: &Objects| (pods.len() == self.total && pods.values().all(|pod| is_ready(pod))).then_some(());
         let what = format!("{} ready pods after {after}", self.total);
         self.stage.mirror.until(Watched::Pods, &self.namespace, &what, LIMIT, all_ready).await?;
-        self.nudge().await?;
+        self.nudge(after == CHANGE).await?;
+        mirror.catch_up(&self.stage.api, Watched::DisruptionBudgets, &self.namespace, LIMIT).await?;
         loop {
             let stale = self
                 .until("every pod is counted", |pods, budgets| {
@@ -186,7 +193,12 @@ impl<'a> Play<'a> {
                     let is_counted = |(budget, pods): (&String, &usize)| {
                         budgets.get(budget).is_some_and(|budget| is_settled(budget, Some(*pods)))
                     };
-                    self.matched.iter().all(is_counted).then_some(None)
+                    // Nor more than there are any more.
+                    let is_scaled = |budget: &Arc<Value>| {
+                        let expected = budget["status"]["expectedPods"].as_u64().unwrap_or(0);
+                        usize::try_from(expected).is_ok_and(|expected| expected <= self.total)
+                    };
+                    (budgets.values().all(is_scaled) && self.matched.iter().all(is_counted)).then_some(None)
                 })
                 .await?;
             match stale {
@@ -198,9 +210,10 @@ impl<'a> Play<'a> {
 
     /// The controller looks at one budget only when a pod changes, whichever comes first of those that select it: where there are
     /// several, each is changed so that it is looked at.
-    async fn nudge(&self) -> Result<(), Trouble> {
+    async fn nudge(&self, is_changed: bool) -> Result<(), Trouble> {
         let may_share = self.covering.is_empty() || self.covering.values().any(|budgets| budgets.len() > 1);
-        if self.budgets.len() < 2 || !may_share {
+        // Nor does it look when a set is scaled, but at the pods that come and go, when it may not have heard of that.
+        if !is_changed && (self.budgets.len() < 2 || !may_share) {
             return Ok(());
         }
         for (budget, _) in &self.budgets {
@@ -400,6 +413,8 @@ impl<'a> Play<'a> {
             seen[budget.as_str()] = match self.stage.api.evict(&self.namespace, pods[0]).await {
                 Ok(()) => true.into(),
                 Err(refusal) if refusal.code == 429 => false.into(),
+                // It is being replaced: nothing is seen of it.
+                Err(refusal) if refusal.code == 404 => Value::Null,
                 Err(refusal) => return Err(Trouble::Failed(refusal.into())),
             };
             turn("True").await?;
