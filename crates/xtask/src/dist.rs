@@ -172,8 +172,7 @@ impl Dist {
             return Ok(());
         }
         let copy = TempDir::new()?;
-        // As Cargo will name it.
-        let root = fs::canonicalize(copy.path())?;
+        let root = copy.path();
         for file in reproducible::files(&self.workspace.root)? {
             reproducible::copy(&self.workspace.root.join(&file), &root.join(&file))?;
         }
@@ -188,7 +187,7 @@ impl Dist {
         }
         for (target, packages) in asked {
             let mut command = Command::new(workspace::cargo());
-            command.current_dir(&root).args(["cyclonedx", "--quiet", "--format", "json", "--spec-version", "1.5"]);
+            command.current_dir(root).args(["cyclonedx", "--quiet", "--format", "json", "--spec-version", "1.5"]);
             command.args(["--all", "--target", target, "--override-filename", "bill"]);
             command.env("SOURCE_DATE_EPOCH", self.day()?);
             let made = process::output(command, copy.path(), LIMIT)?;
@@ -198,8 +197,7 @@ impl Dist {
             for (package, name) in packages {
                 let bill = root.join(&package).join("bill.json");
                 let text = fs::read_to_string(&bill).with_context(|| format!("no bill of {package}"))?;
-                // The copy is nowhere any more.
-                let text = text.replace(&format!("path+file://{}", root.display()), "path+file:///quorate");
+                let text = placeless(&text, &package, &self.version)?;
                 fs::write(self.folder.join(format!("{name}.cdx.json")), text)?;
             }
         }
@@ -232,6 +230,15 @@ impl Dist {
         }
         Ok(())
     }
+}
+
+/// A bill without the folder in which it was made: Cargo names a package of the workspace by its path, and that copy is nowhere any more.
+fn placeless(bill: &str, package: &str, version: &str) -> Result<String> {
+    const SCHEME: &str = "path+file://";
+    let end =
+        bill.find(&format!("/{package}#{version}")).with_context(|| format!("the bill does not name {package}"))?;
+    let start = bill[..end].rfind(SCHEME).with_context(|| format!("the bill does not say where {package} is"))?;
+    Ok(bill.replace(&bill[start..end], &format!("{SCHEME}/quorate")))
 }
 
 /// Builds the checker for the target, with the modules of target/policies, and has it name its version where this machine can run it.
@@ -345,6 +352,15 @@ pub(crate) fn verify(folder: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bill_names_no_folder_of_the_machine() {
+        let bill =
+            r#"{"a":"path+file:///C:/t/x/crates/quorate#1.2.3","b":["path+file:///C:/t/x/crates/cluster#1.2.3"]}"#;
+        assert_eq!(placeless(bill, "crates/quorate", "1.2.3").unwrap(), bill.replace("/C:/t/x", "/quorate"));
+        assert!(placeless(bill, "crates/quorate", "1.2.4").is_err());
+        assert!(placeless(bill, "policies/none", "1.2.3").is_err());
+    }
 
     #[test]
     fn checksums_tell_what_was_changed_added_or_lost() {

@@ -62,13 +62,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bail!("{} built no image", builder.display());
     }
     let image = Image { builder: &builder, buildah, tag: &tag };
-    for (file, code) in [(BROKEN, 1), (SOUND, 0)] {
+    // The words too: a container that does not even start ends with some code as well.
+    for (file, code, word) in [(BROKEN, 1, " errors"), (SOUND, 0, "nothing found")] {
         let manifest = fs::read(workspace.root.join(file)).with_context(|| format!("cannot read {file}"))?;
-        let found = image.check(&manifest)?;
-        if found != Some(code) {
-            bail!("{file}: the checker in {tag} must end with {code}, and ended with {found:?}");
+        let (found, said) = image.check(&manifest)?;
+        let last = said.lines().last().unwrap_or_default();
+        if found != Some(code) || !last.contains(word) {
+            bail!("{file}: the checker in {tag} must end with {code}, and ended with {found:?}, saying `{last}`");
         }
-        println!("  {file}: ended with {code}, as it must");
+        println!("  {file}: ended with {code}, as it must: {last}");
     }
     println!("{tag} is there");
     Ok(())
@@ -106,8 +108,8 @@ struct Image<'a> {
 }
 
 impl Image<'_> {
-    /// The exit code of `check -` over a manifest, in a container without a network.
-    fn check(&self, manifest: &[u8]) -> Result<Option<i32>> {
+    /// The exit code of `check -` over a manifest, in a container without a network, and what it says.
+    fn check(&self, manifest: &[u8]) -> Result<(Option<i32>, String)> {
         if !self.buildah {
             let mut command = Command::new(self.builder);
             command.args(["run", "--rm", "--interactive", "--network=none", "--read-only", self.tag, "check", "-"]);
@@ -121,7 +123,8 @@ impl Image<'_> {
         }
         let container = String::from_utf8_lossy(&made.stdout).trim().to_owned();
         let mut run = Command::new(self.builder);
-        run.args(["run", &container, "--", "/quorate", "check", "-"]);
+        // It needs no more than another root: so it runs where a machine lets no container be made, too.
+        run.args(["run", "--isolation=chroot", &container, "--", "/quorate", "check", "-"]);
         let code = fed(run, manifest);
         let mut remove = Command::new(self.builder);
         remove.args(["rm", &container]).stdout(Stdio::null());
@@ -131,17 +134,17 @@ impl Image<'_> {
     }
 }
 
-/// The exit code of a program that reads this.
-fn fed(mut command: Command, input: &[u8]) -> Result<Option<i32>> {
+/// The exit code of a program that reads this, and what it says.
+fn fed(mut command: Command, input: &[u8]) -> Result<(Option<i32>, String)> {
     let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().context("cannot start the container")?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start the container")?;
+    // It reads all before it says anything; who ends at once reads nothing, and the exit code says more than a broken pipe.
     let written = child.stdin.take().context("nothing can be written")?.write_all(input);
-    let status = child.wait()?;
-    // Who ends at once reads nothing: the exit code says more than the broken pipe.
-    if status.success() {
+    let output = child.wait_with_output()?;
+    if output.status.success() {
         written?;
     }
-    Ok(status.code())
+    Ok((output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned()))
 }
 
 #[cfg(test)]
