@@ -130,6 +130,7 @@ pub(super) async fn counted(
     stage: &Stage,
     namespace: &str,
     budgets: &[(String, &Value)],
+    is_whole: impl Fn(&Value) -> bool + Copy,
 ) -> Result<BTreeMap<String, Value>, Trouble> {
     let each = budgets.iter().map(|(own, budget)| async move {
         let selector = &budget["spec"]["selector"];
@@ -141,7 +142,7 @@ pub(super) async fn counted(
             .mirror
             .until(Watched::DisruptionBudgets, namespace, &what, LIMIT, |all| {
                 let object = all.get(own)?;
-                is_settled(object, wanted).then(|| object["status"].clone())
+                (is_settled(object, wanted) && is_whole(object)).then(|| object["status"].clone())
             })
             .await?;
         let seen = json!({
@@ -168,9 +169,14 @@ pub(super) fn is_settled(budget: &Value, pods: Option<usize>) -> bool {
     let number = |field: &str| status[field].as_i64().unwrap_or(0);
     let spare = (number("currentHealthy") - number("desiredHealthy")).max(0);
     let is_whole = number("expectedPods") == 0 || number("disruptionsAllowed") == spare;
-    // A count of the controllers from before they were scaled: the disruption controller hears of that later, and of pods only.
-    let is_whole = is_whole && (number("expectedPods") == 0 || number("expectedPods") >= number("currentHealthy"));
     failed || is_current && !leaves && is_whole && pods.is_none_or(|pods| status["currentHealthy"] == pods)
+}
+
+/// Whether the budget's status may be of the controllers as they are now: after they were scaled, the disruption controller hears
+/// of that later than of their pods. Pods of no controller are never expected.
+pub(super) fn is_of_now(budget: &Value) -> bool {
+    let number = |field: &str| budget["status"][field].as_i64().unwrap_or(0);
+    number("expectedPods") == 0 || number("expectedPods") >= number("currentHealthy")
 }
 
 /// A budget, as it was counted.

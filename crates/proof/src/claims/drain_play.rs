@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::future::{Either, select};
 use serde_json::{Value, json};
 
-use super::budget_view::{counted, ensemble, is, is_settled, members, name, of_kind, replicas};
+use super::budget_view::{counted, ensemble, is, is_of_now, is_settled, members, name, of_kind, replicas};
 use crate::api::Patch;
 use crate::claim::{Subject, Trouble};
 use crate::mirror::{Objects, Watched};
@@ -123,7 +123,9 @@ impl<'a> Play<'a> {
         play.total = total;
         play.make_change(subject).await?;
         play.healthy(CHANGE).await?;
-        let counts = counted(stage, &play.namespace, &play.budgets).await?;
+        let has_strangers = of_kind(after, "Pod").next().is_some();
+        let is_whole = |budget: &Value| has_strangers || is_of_now(budget);
+        let counts = counted(stage, &play.namespace, &play.budgets, is_whole).await?;
         for (budget, seen) in &counts {
             let pods = seen["matched"].as_array().map(Vec::as_slice).unwrap_or_default();
             play.matched.insert(budget.clone(), pods.len());
