@@ -259,7 +259,8 @@ fn take(tally: &mut Tally, claim: &dyn Claim, tried: Tried, is_case: bool) {
     }
 }
 
-fn generate(claim: &dyn Claim, seed: u64, number: u64) -> Subject {
+/// The generated object of this number.
+pub(crate) fn generate(claim: &dyn Claim, seed: u64, number: u64) -> Subject {
     // Neighbouring seeds give unlike numbers only after some have been drawn.
     let mut random =
         Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ number.wrapping_mul(0xBF58_476D_1CE4_E5B9));
@@ -267,6 +268,9 @@ fn generate(claim: &dyn Claim, seed: u64, number: u64) -> Subject {
     subject.name = format!("seed {seed}, object {number}");
     subject
 }
+
+/// What lies around the fields of a pod and its containers.
+const OUTSIDE: [&str; 6] = ["spec.", "template.", "jobTemplate.", "metadata.", "containers[].", "initContainers[]."];
 
 /// Why something is unplayable, without names and numbers of single objects.
 fn summary(why: &str) -> String {
@@ -286,7 +290,12 @@ fn summary(why: &str) -> String {
         let outside = if index == 0 { part } else { part.rsplit_once(']').map_or("", |(_, outside)| outside) };
         place = if index == 0 { outside.to_owned() } else { format!("{place}[]{outside}") };
     }
-    format!("the API server refuses its {place}")
+    // Whoever it is that makes the pods, and whichever container it is.
+    let mut rest = place.as_str();
+    while let Some(inner) = OUTSIDE.iter().find_map(|outside| rest.strip_prefix(outside)) {
+        rest = inner;
+    }
+    format!("the API server refuses its {rest}")
 }
 
 #[cfg(test)]
@@ -297,12 +306,12 @@ mod tests {
     fn what_is_refused_for_the_same_is_counted_together() {
         for why in [
             "Pod \"a\" is invalid: spec.containers[0].ports[1].name: Not found: \"data: x\"",
-            "Pod \"b\" is invalid: [spec.containers[2].ports[0].name: Required value, spec.x: Invalid value: 3]",
+            "StatefulSet.apps \"b\" is invalid: [spec.template.spec.initContainers[2].ports[0].name: Required value, spec.x: Invalid value: 3]",
         ] {
-            assert_eq!(summary(why), "the API server refuses its spec.containers[].ports[].name");
+            assert_eq!(summary(why), "the API server refuses its ports[].name");
         }
         let key = "Pod \"zk\" is invalid: metadata.annotations[example.com/a.b]: Invalid value: \"x\"";
-        assert_eq!(summary(key), "the API server refuses its metadata.annotations[]");
+        assert_eq!(summary(key), "the API server refuses its annotations[]");
         let read = "Pod in version \"v1\" cannot be handled as a Pod: json: cannot unmarshal number";
         assert_eq!(summary(read), "the API server cannot read it");
         assert_eq!(summary(&"x".repeat(200)).len(), 100);

@@ -144,6 +144,23 @@ pub fn pod(object: &Value) -> Option<Value> {
     Some(json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec }))
 }
 
+/// Whether a label selector selects a pod with these labels.
+pub fn matches(selector: &Value, labels: &Value) -> bool {
+    let all =
+        selector["matchLabels"].as_object().into_iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
+    all && selector["matchExpressions"].as_array().into_iter().flatten().all(|expression| {
+        let value = expression["key"].as_str().and_then(|key| labels.get(key));
+        let is_in =
+            value.is_some_and(|value| expression["values"].as_array().is_some_and(|values| values.contains(value)));
+        match expression["operator"].as_str() {
+            Some("In") => is_in,
+            Some("NotIn") => !is_in,
+            Some("Exists") => value.is_some(),
+            _ => value.is_none(),
+        }
+    })
+}
+
 /// A JSON pointer as the API server writes it: `spec.containers[0].image` for `/spec/containers/0/image`.
 pub fn field_of(pointer: &str) -> Option<String> {
     let mut text = String::new();
@@ -218,6 +235,19 @@ pub fn remove(object: &mut Value, pointer: &str) -> bool {
         },
         _ => false,
     }
+}
+
+/// Something that generated objects can have, and whether this one does.
+#[cfg(test)]
+pub(crate) type Variety<'a> = (String, Box<dyn Fn(&Subject) -> bool + 'a>);
+
+/// Asserts that the first objects of the seed of the pages have all of these.
+#[cfg(test)]
+pub(crate) fn assert_varied(claim: &dyn crate::claim::Claim, varieties: &[Variety<'_>]) {
+    let subjects: Vec<Subject> = (0..200).map(|number| crate::drive::generate(claim, 1, number)).collect();
+    let missing: Vec<&str> =
+        varieties.iter().filter(|(_, has)| !subjects.iter().any(has)).map(|(name, _)| name.as_str()).collect();
+    assert!(missing.is_empty(), "of 200 objects none has: {missing:?}");
 }
 
 #[cfg(test)]

@@ -12,6 +12,10 @@ use crate::rules::Said;
 /// The policies that have such a page: their metadata names it.
 pub const POLICIES: [&str; 2] = ["anti-affinity", "disruption-budget"];
 
+const UNPLAYED: &str = "No failure of a cluster was played for this: see the policy's page for what it means.\n";
+const MALFORMED: &str = "No failure of a cluster was played for this: a field has a value that Kubernetes refuses too, or that no object of \
+                         Kubernetes can have.\n";
+
 /// A failure that was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Story {
@@ -34,7 +38,8 @@ pub(crate) fn are_left(left: i64, total: i64, members: &str) -> String {
     format!("{left} of {total} {members} {verb} left")
 }
 
-/// Remembers what was seen of a subject, if it tells of one finding alone and nothing shorter is known.
+/// Remembers what was seen of a subject, if it tells of one finding alone, and nothing better is known. Where the claim names, as
+/// `causes`, the findings that such a failure comes of, none but these is told of.
 pub(crate) fn remember(
     stories: &mut Stories,
     policy: &str,
@@ -46,11 +51,30 @@ pub(crate) fn remember(
     let steps: Vec<String> =
         seen["story"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
     let gravest = if said.accepted { "warning" } else { "error" };
+    let causes = seen["causes"].as_array();
+    let explains = |code: &str| causes.is_none_or(|causes| causes.iter().any(|cause| cause == code));
     let told: Vec<_> = said.findings.iter().filter(|found| found.level == gravest).collect();
     let codes: BTreeSet<&str> = told.iter().map(|found| found.code.as_str()).collect();
     let (false, 1, Some(found)) = (steps.is_empty(), codes.len(), told.first()) else { return };
+    if !explains(&found.code) {
+        return;
+    }
     let story = Story { steps, subject: subject.name.clone(), message: found.message.clone(), is_case };
-    let rank = |story: &Story| (!story.is_case, story.steps.len(), story.steps.concat().len(), story.subject.clone());
+    // A case that is there for what is wrong with it; another one; a generated object.
+    let is_about = |story: &Story| {
+        let file = story.subject.split_once('/').map_or("", |(_, file)| file);
+        story.is_case && (file.starts_with("denies-") || file.starts_with("warns-"))
+    };
+    let rank = |story: &Story| {
+        (
+            !is_about(story),
+            !story.is_case,
+            story.steps.len(),
+            story.steps.concat().len(),
+            story.subject.len(),
+            story.subject.clone(),
+        )
+    };
     let key = (policy.to_owned(), found.code.clone());
     if stories.get(&key).is_none_or(|known| rank(&story) < rank(known)) {
         stories.insert(key, story);
@@ -84,7 +108,7 @@ pub fn page(policy: &str, codes: &BTreeSet<String>, stories: &Stories, version: 
         // Writing to a String cannot fail.
         let _ = write!(text, "\n## {code}\n\n");
         let Some(story) = stories.get(&(policy.to_owned(), code.clone())) else {
-            text.push_str("No failure of a cluster was played for this: see the policy's page for what it means.\n");
+            text.push_str(if code == "malformed" { MALFORMED } else { UNPLAYED });
             continue;
         };
         let _ = writeln!(text, "> {}\n", story.message);
@@ -137,14 +161,28 @@ mod tests {
         remember("p/both.yaml", &[("error", "a"), ("error", "c")], json!(["one"]), true);
         remember("p/none.yaml", &[("warning", "b")], json!([]), true);
         remember("p/warned.yaml", &[("warning", "b")], json!(["one"]), true);
+        remember("p/accepts-it.yaml", &[("error", "d")], json!(["one"]), true);
+        remember("p/denies-it.yaml", &[("error", "d")], json!(["one", "two"]), true);
+        remember("h", &[("error", "d")], json!(["one"]), false);
         let told: Vec<_> = stories.iter().map(|((_, code), story)| (code.as_str(), story.subject.as_str())).collect();
-        assert_eq!(told, [("a", "p/two.yaml"), ("b", "p/warned.yaml")]);
-        let codes = ["a", "b", "c"].map(str::to_owned).into();
+        assert_eq!(told, [("a", "p/two.yaml"), ("b", "p/warned.yaml"), ("d", "p/denies-it.yaml")]);
+        let codes = ["a", "b", "c", "malformed"].map(str::to_owned).into();
         let page = page("p", &codes, &stories, "v1");
         assert!(page.contains(
             "\n## a\n\n> a is wrong\n\n1. one\n2. two\n\nReproduced with [two.yaml](../../test-data/p/two.yaml)."
         ));
-        assert!(page.contains("\n## c\n\nNo failure of a cluster was played"));
+        assert!(page.contains("\n## c\n\nNo failure of a cluster was played for this: see the policy's page"));
+        assert!(page.contains("\n## malformed\n\nNo failure of a cluster was played for this: a field has a value"));
+    }
+
+    #[test]
+    fn a_finding_that_is_not_the_cause_has_no_story() {
+        let mut stories = Stories::new();
+        let seen = json!({ "story": ["one"], "causes": ["a"] });
+        for code in ["a", "b"] {
+            remember(&mut stories, "p", &subject("p/denies-it.yaml"), &said(&[("error", code)]), &seen, true);
+        }
+        assert!(stories.keys().map(|(_, code)| code).eq(["a"]));
     }
 
     #[test]

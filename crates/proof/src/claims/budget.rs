@@ -13,13 +13,14 @@ use tokio::sync::OnceCell;
 
 use super::budget_make::{budget, limit, selector, sets};
 use super::budget_view::{View, ask_each, counted, name, of_kind, replicas};
+use super::budget_wrong::{Reading, blocking, judged, sets_under};
 use super::drain_play::called;
 use crate::api::Patch;
 use crate::claim::{About, Claim, Stance, Subject, Trouble, Wrong};
 use crate::make::{chance, created, one, subject};
 use crate::mirror::Watched;
 use crate::room::{LIMIT, Stage};
-use crate::rules::{Found, Rules, Said};
+use crate::rules::{Rules, Said};
 
 /// How many kinds of sets are made; each is shared by many budgets.
 const WORLDS: u64 = 120;
@@ -157,38 +158,30 @@ impl Claim for Arithmetic {
 
     fn wrong(&self) -> Vec<Wrong> {
         vec![
-            Wrong {
-                name: "percentages round down",
-                says: |_, said| {
-                    said.without(|found| found.message.contains("rounded up") && rounds_to_less(&found.message))
-                },
-            },
+            Wrong { name: "percentages round down", says: |subject, said| judged(subject, said, Reading::RoundsDown) },
             Wrong {
                 name: "a percentage is of the pods that are selected, not of what their controllers want",
-                says: |_, said| {
-                    let mut said = said.clone();
-                    for found in &mut said.findings {
-                        of_the_selected(found);
-                    }
-                    said
-                },
+                says: |subject, said| judged(subject, said, Reading::OfTheSelected),
             },
             Wrong {
                 name: "an absent selector selects every pod",
-                says: |subject, said| {
-                    let absent =
-                        of_kind(subject, "PodDisruptionBudget").any(|budget| budget["spec"]["selector"].is_null());
-                    said.without(|found| absent && ["missing-budget", "budget-selects-nothing"].contains(&&*found.code))
-                },
+                says: |subject, said| judged(subject, said, Reading::AbsentIsAll),
             },
             Wrong {
                 name: "a second set under the same budget does not count",
+                says: |subject, said| judged(subject, said, Reading::OfOne),
+            },
+            Wrong {
+                name: "every number as minAvailable blocks drains",
                 says: |subject, said| {
-                    let several = of_kind(subject, "StatefulSet").count() > 1;
-                    said.without(|found| {
-                        several && found.code == "may-lose-quorum" && found.message.contains("minAvailable")
+                    blocking(subject, said, |budget| {
+                        budget["spec"]["minAvailable"].as_i64().is_some_and(|pods| pods > 0)
                     })
                 },
+            },
+            Wrong {
+                name: "a budget over two sets is always wrong",
+                says: |subject, said| blocking(subject, said, |budget| sets_under(subject, budget) > 1),
             },
             Wrong {
                 name: "a Deployment under the same budget does not count",
@@ -289,25 +282,4 @@ async fn look(stage: &Stage, budgets: &BTreeMap<&str, Vec<(String, &Value)>>) ->
         all.extend(counted(stage, namespace, budgets, |_| true).await?);
     }
     Ok(json!(all))
-}
-
-/// The numbers of a sentence, in order.
-fn numbers(text: &str) -> Vec<i64> {
-    text.split(|character: char| !character.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
-}
-
-/// Whether "P% of N, which is K rounded up, must stay of M pods" would let one go, were it rounded down.
-fn rounds_to_less(message: &str) -> bool {
-    let reason = message.rsplit_once(": ").map_or(message, |(_, reason)| reason);
-    matches!(numbers(reason)[..], [percent, scale, _, pods] if percent * scale / 100 < pods)
-}
-
-/// Makes "P% of N, which is K rounded up, must stay of M pods" a sentence about M.
-fn of_the_selected(found: &mut Found) {
-    let Some((start, reason)) = found.message.rsplit_once(": ") else { return };
-    if let ([percent, _, _, pods], true) = (&numbers(reason)[..], reason.contains("rounded up")) {
-        let wanted = (percent * pods + 99) / 100;
-        found.message =
-            format!("{start}: {percent}% of {pods}, which is {wanted} rounded up, must stay of {pods} pods");
-    }
 }

@@ -156,3 +156,99 @@ pub(super) fn limit(random: &mut Rng, set: &Value) -> Value {
         _ => json!({}),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::budget::Arithmetic;
+    use super::super::budget_view::of_kind;
+    use super::super::budget_wrong::sets_under;
+    use super::super::drain::Drain;
+    use crate::claim::Subject;
+    use crate::make::{Variety, assert_varied};
+
+    use super::*;
+
+    fn budgets(subject: &Subject) -> impl Iterator<Item = &Value> {
+        of_kind(subject, "PodDisruptionBudget").map(|budget| &budget["spec"])
+    }
+
+    fn of(name: String, has: impl Fn(&Subject) -> bool + 'static) -> Variety<'static> {
+        (name, Box::new(has))
+    }
+
+    /// What the objects of both claims have.
+    fn varieties() -> Vec<Variety<'static>> {
+        let mut all: Vec<Variety<'static>> = Vec::new();
+        for field in ["maxUnavailable", "minAvailable"] {
+            all.push(of(format!("{field} as a number"), move |it| {
+                budgets(it).any(|spec| spec[field].is_i64() || spec[field].is_u64())
+            }));
+            all.push(of(format!("{field} as a share"), move |it| budgets(it).any(|spec| spec[field].is_string())));
+            all.push(of(format!("{field} of 0"), move |it| budgets(it).any(|spec| spec[field] == 0)));
+        }
+        for operator in ["In", "NotIn", "Exists", "DoesNotExist"] {
+            all.push(of(format!("a selector with {operator}"), move |it| {
+                let mut expressions =
+                    budgets(it).filter_map(|spec| spec["selector"]["matchExpressions"].as_array()).flatten();
+                expressions.any(|expression| expression["operator"] == operator)
+            }));
+        }
+        for label in ["statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index", "controller-revision-hash"]
+        {
+            all.push(of(format!("a selector on {label}"), move |it| {
+                budgets(it).any(|spec| spec["selector"].to_string().contains(label))
+            }));
+        }
+        all.push(of("no limit".to_owned(), |it| {
+            budgets(it).any(|spec| spec["maxUnavailable"].is_null() && spec["minAvailable"].is_null())
+        }));
+        all.push(of("no selector".to_owned(), |it| budgets(it).any(|spec| spec["selector"].is_null())));
+        all.push(of("an empty selector".to_owned(), |it| budgets(it).any(|spec| spec["selector"] == json!({}))));
+        all.push(of("several sets".to_owned(), |it| of_kind(it, "StatefulSet").count() > 1));
+        all.push(of("several budgets".to_owned(), |it| budgets(it).count() > 1));
+        all.push(of("a budget over several sets".to_owned(), |it| {
+            of_kind(it, "PodDisruptionBudget").any(|budget| sets_under(it, budget) > 1)
+        }));
+        for annotation in [ENSEMBLE, QUORUM] {
+            all.push(of(annotation.to_owned(), move |it| {
+                of_kind(it, "StatefulSet").any(|set| !set["metadata"]["annotations"][annotation].is_null())
+            }));
+        }
+        all.push(of("ordinals that start later".to_owned(), |it| {
+            of_kind(it, "StatefulSet").any(|set| set["spec"]["ordinals"].is_object())
+        }));
+        all
+    }
+
+    #[test]
+    fn every_kind_of_budget_is_counted() {
+        let mut all = varieties();
+        all.push(of("pods of no controller".to_owned(), |it| of_kind(it, "Pod").next().is_some()));
+        all.push(of("a Deployment".to_owned(), |it| of_kind(it, "Deployment").next().is_some()));
+        assert_varied(&Arithmetic::default(), &all);
+    }
+
+    #[test]
+    fn every_kind_of_budget_is_drained() {
+        let mut all = varieties();
+        for value in ["AlwaysAllow", "IfHealthyBudget"] {
+            all.push(of(value.to_owned(), move |it| {
+                budgets(it).any(|spec| spec["unhealthyPodEvictionPolicy"] == value)
+            }));
+        }
+        let rolling = |it: &Subject, field: &str| {
+            of_kind(it, "StatefulSet").any(|set| !set["spec"]["updateStrategy"]["rollingUpdate"][field].is_null())
+        };
+        for field in ["maxUnavailable", "partition"] {
+            all.push(of(format!("an update with {field}"), move |it| rolling(it, field)));
+        }
+        all.push(of("no budget".to_owned(), |it| budgets(it).next().is_none()));
+        for (name, sign) in [("up", 1), ("down", -1)] {
+            all.push(of(format!("scaled {name}"), move |it| {
+                let number = |field: &str| it.facts["change"]["scale"][field].as_i64().unwrap_or(0);
+                (number("to") - number("from")).signum() == sign
+            }));
+        }
+        assert_varied(&Drain, &all);
+    }
+}

@@ -292,7 +292,7 @@ impl View {
     }
 
     /// How many pods no budget selects, and how many may be evicted at once.
-    fn at_once(&self, ensemble: &Ensemble) -> (usize, usize) {
+    pub(super) fn at_once(&self, ensemble: &Ensemble) -> (usize, usize) {
         let covering = self.covering(ensemble);
         let is_free = |pod: &&String| !covering.iter().any(|budget| budget.pods.contains(*pod));
         let free = ensemble.pods.iter().filter(is_free).count();
@@ -303,16 +303,37 @@ impl View {
         (free, free + of_each.sum::<usize>())
     }
 
+    fn covered<'a>(&'a self, budget: &'a Counted) -> impl Iterator<Item = &'a Ensemble> {
+        self.ensembles.iter().filter(|ensemble| !ensemble.pods.is_disjoint(&budget.pods))
+    }
+
+    /// Whether the budget blocks drains. Of two that vote none can be spared, which another rule tells.
+    pub(super) fn blocks(&self, budget: &Counted) -> bool {
+        budget.allowed == 0 && self.covered(budget).any(|ensemble| !(ensemble.votes && ensemble.pods.len() == 2))
+    }
+
+    /// Whether the ensemble needs a budget, and no budget selects any of its pods.
+    pub(super) fn is_missing(&self, ensemble: &Ensemble) -> bool {
+        self.covering(ensemble).is_empty() && ensemble.needs_budget()
+    }
+
+    /// Whether its budgets let more of the ensemble go than may be missing.
+    pub(super) fn takes_too_much(&self, ensemble: &Ensemble) -> bool {
+        let covering = self.covering(ensemble);
+        let is_twice = |pod: &String| covering.iter().filter(|budget| budget.pods.contains(pod)).count() > 1;
+        !covering.is_empty()
+            && !ensemble.pods.iter().any(is_twice)
+            && ensemble.needs_budget()
+            && self.at_once(ensemble).1 > ensemble.spare()
+    }
+
     /// Where the findings are not what the counts come to.
     pub(super) fn differs(&self, findings: &[Found]) -> Option<String> {
         let decided: Vec<&Ensemble> = self.ensembles.iter().filter(|ensemble| !self.is_beyond(ensemble)).collect();
         decided.iter().find_map(|ensemble| self.differs_in(ensemble, findings)).or_else(|| {
             self.budgets.iter().find_map(|budget| {
-                let mut covered = self.ensembles.iter().filter(|ensemble| !ensemble.pods.is_disjoint(&budget.pods));
-                let is_claimed = covered.clone().all(|ensemble| !self.is_beyond(ensemble));
-                // Of two that vote none can be spared, which another rule tells.
-                let blocks =
-                    budget.allowed == 0 && covered.any(|ensemble| !(ensemble.votes && ensemble.pods.len() == 2));
+                let is_claimed = self.covered(budget).all(|ensemble| !self.is_beyond(ensemble));
+                let blocks = self.blocks(budget);
                 let told = findings.iter().find(|found| found.code == "blocks-drains" && found.subject == budget.name);
                 if !is_claimed {
                     return None;
@@ -336,7 +357,7 @@ impl View {
             sets.iter().any(|set| found.message.contains(&format!("{before}{set}{after}")))
         };
         let covering = self.covering(ensemble);
-        let is_missing = covering.is_empty() && ensemble.needs_budget();
+        let is_missing = self.is_missing(ensemble);
         let told = findings.iter().any(|found| match found.code.as_str() {
             "missing-budget" => named(found, "\"", "\""),
             "budget-selects-nothing" => of_set(found),
@@ -353,7 +374,7 @@ impl View {
             return Some(format!("{sets:?}: two budgets select a same pod: {has_two}; that is told: {told}"));
         }
         let (free, at_once) = self.at_once(ensemble);
-        let is_too_much = !covering.is_empty() && !has_two && ensemble.needs_budget() && at_once > ensemble.spare();
+        let is_too_much = self.takes_too_much(ensemble);
         let code = match (free, ensemble.votes) {
             (0, true) => "may-lose-quorum",
             (0, false) => "holds-nothing-back",

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::budget_make::{budget, limit, selector, sets};
 use super::budget_view::{Ensemble, View, ask_each, name, of_kind, replicas};
+use super::budget_wrong::{Reading, blocking, counted, sets_under};
 use super::drain_play::{Play, after, called, change, story};
 use crate::claim::{About, Claim, Stance, Subject, Trouble, Wrong};
 use crate::make::{chance, changed, created, one, subject};
@@ -163,8 +164,9 @@ impl Claim for Drain {
             let seen = play(stage, &mut room, subject, &after).await;
             room.close().await;
             let mut seen = seen?;
-            if let Some(story) = story(subject, &seen) {
+            if let Some((causes, story)) = story(subject, &seen) {
                 seen["story"] = json!(story);
+                seen["causes"] = json!(causes);
             }
             Ok(seen)
         }
@@ -206,11 +208,50 @@ impl Claim for Drain {
             },
             Wrong {
                 name: "any budget will do that lets one pod stay",
-                says: |_, said| said.without(|found| ["may-lose-quorum", "uncovered-members"].contains(&&*found.code)),
+                says: |subject, said| {
+                    let after = after(subject);
+                    let view = View::new(&after, &counted(&after, Reading::Right));
+                    let stays = |set: &str| {
+                        let mut of_set = view.ensembles.iter().filter(|it| it.sets.iter().any(|name| name == set));
+                        of_set.any(|ensemble| view.at_once(ensemble).1 < ensemble.pods.len())
+                    };
+                    let codes = ["may-lose-quorum", "uncovered-members"];
+                    said.without(|found| {
+                        codes.contains(&found.code.as_str())
+                            && stays(found.subject.split_once('/').map_or(&*found.subject, |(_, set)| set))
+                    })
+                },
             },
             Wrong {
                 name: "updates ask the budget",
-                says: |_, said| said.without(|found| found.code == "update-loses-quorum"),
+                says: |subject, said| {
+                    let after = after(subject);
+                    let view = View::new(&after, &counted(&after, Reading::Right));
+                    // Where a budget lets go no more than may be missing, an update would not take more.
+                    let holds = |set: &str| {
+                        let mut of_set = view.ensembles.iter().filter(|it| it.sets.iter().any(|name| name == set));
+                        of_set.any(|ensemble| !view.covering(ensemble).is_empty() && !view.takes_too_much(ensemble))
+                    };
+                    said.without(|found| {
+                        found.code == "update-loses-quorum"
+                            && holds(found.subject.split_once('/').map_or(&*found.subject, |(_, set)| set))
+                    })
+                },
+            },
+            Wrong {
+                name: "every number as minAvailable blocks drains",
+                says: |subject, said| {
+                    blocking(subject, said, |budget| {
+                        budget["spec"]["minAvailable"].as_i64().is_some_and(|pods| pods > 0)
+                    })
+                },
+            },
+            Wrong {
+                name: "a budget over two sets is always wrong",
+                says: |subject, said| {
+                    let after = after(subject);
+                    blocking(subject, said, |budget| sets_under(&after, budget) > 1)
+                },
             },
             Wrong {
                 name: "AlwaysAllow is about pods that were never ready",

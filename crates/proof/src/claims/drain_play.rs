@@ -14,6 +14,17 @@ use crate::mirror::{Objects, Watched};
 use crate::room::{LIMIT, Room, Stage};
 use crate::stories::are_left;
 
+/// The findings that say that drains take too many.
+const TAKES: [&str; 7] = [
+    "may-lose-quorum",
+    "holds-nothing-back",
+    "uncovered-members",
+    "missing-budget",
+    "budget-selects-nothing",
+    "leaves-set-uncovered",
+    "undecided-selector",
+];
+
 /// After what the number of members may be another one.
 const CHANGE: &str = "the change";
 
@@ -186,6 +197,7 @@ impl<'a> Play<'a> {
         self.stage.mirror.until(Watched::Pods, &self.namespace, &what, LIMIT, all_ready).await?;
         self.nudge(after == CHANGE).await?;
         mirror.catch_up(&self.stage.api, Watched::DisruptionBudgets, &self.namespace, LIMIT).await?;
+        let has_strangers = of_kind(self.after, "Pod").next().is_some();
         loop {
             let stale = self
                 .until("every pod is counted", |pods, budgets| {
@@ -195,10 +207,12 @@ impl<'a> Play<'a> {
                     let is_counted = |(budget, pods): (&String, &usize)| {
                         budgets.get(budget).is_some_and(|budget| is_settled(budget, Some(*pods)))
                     };
-                    // Nor more than there are any more.
+                    // Nor is it a count of the controllers from before they were scaled; pods of none are in no such count.
                     let is_scaled = |budget: &Arc<Value>| {
-                        let expected = budget["status"]["expectedPods"].as_u64().unwrap_or(0);
-                        usize::try_from(expected).is_ok_and(|expected| expected <= self.total)
+                        let number = |field: &str| budget["status"][field].as_u64().unwrap_or(0);
+                        let (expected, healthy) = (number("expectedPods"), number("currentHealthy"));
+                        let is_enough = expected == 0 || expected >= healthy || has_strangers;
+                        usize::try_from(expected).is_ok_and(|expected| expected <= self.total) && is_enough
                     };
                     (budgets.values().all(is_scaled) && self.matched.iter().all(is_counted)).then_some(None)
                 })
@@ -507,9 +521,9 @@ fn differs(now: &Objects, before: &Objects) -> Option<()> {
     (!same).then_some(())
 }
 
-/// What went wrong, in a few sentences; nothing where nothing did, or more than one thing.
-pub(super) fn story(subject: &Subject, seen: &Value) -> Option<Vec<String>> {
-    let mut stories = Vec::new();
+/// What went wrong, in a few sentences, with the findings that may tell of that; nothing where nothing did, or more than one thing.
+pub(super) fn story(subject: &Subject, seen: &Value) -> Option<(&'static [&'static str], Vec<String>)> {
+    let mut stories: Vec<(&[&str], Vec<String>)> = Vec::new();
     let mut began = Vec::new();
     let scale = &change(subject)["scale"];
     if let (Some(from), Some(to)) = (scale["from"].as_i64(), scale["to"].as_i64()) {
@@ -532,17 +546,19 @@ pub(super) fn story(subject: &Subject, seen: &Value) -> Option<Vec<String>> {
     let refused = seen["in_turn"]["refused"].as_object();
     let first = |code: u16| refused.into_iter().flatten().find(|(_, answer)| **answer == code).map(|(pod, _)| pod);
     if let Some(pod) = first(500) {
-        stories.push(vec![
+        let steps = vec![
             format!("the node of {pod} is drained"),
             format!("the eviction of {pod} is answered with an error (500), since two budgets select it"),
             "the drain never ends".to_owned(),
-        ]);
+        ];
+        stories.push((&["overlapping-budgets"], steps));
     } else if let Some(pod) = first(429) {
-        stories.push(vec![
+        let steps = vec![
             format!("the node of {pod} is drained"),
             format!("all pods are ready, and yet {pod} may not be evicted (429)"),
             "the drain never ends".to_owned(),
-        ]);
+        ];
+        stories.push((&["blocks-drains"], steps));
     }
     for (ensemble, drained) in seen["at_once"].as_object().into_iter().flatten() {
         let (total, left) = (drained["members"].as_i64().unwrap_or(0), drained["least"].as_i64().unwrap_or(0));
@@ -550,26 +566,43 @@ pub(super) fn story(subject: &Subject, seen: &Value) -> Option<Vec<String>> {
             let texts = |field: &str| -> Vec<&str> {
                 drained[field].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
             };
-            stories.push(vec![
+            let steps = vec![
                 format!("{} are drained at the same time", texts("nodes").join(" and ")),
                 format!("{} are evicted, none of them refused", texts("evicted").join(", ")),
                 are_left(left, total, &format!("members of {ensemble}")),
-            ]);
+            ];
+            stories.push((&TAKES, steps));
         }
     }
     for set in of_kind(&after, "StatefulSet") {
         let (total, set) = (replicas(set), name(set));
         let left = seen["update"][set].as_i64().unwrap_or(total);
         if total > 0 && 2 * left <= total && left < total {
-            stories.push(vec![
+            let steps = vec![
                 format!("the template of {set} is changed"),
                 format!("the update takes {} members at once, and no budget is asked", total - left),
                 are_left(left, total, &format!("members of {set}")),
-            ]);
+            ];
+            stories.push((&["update-loses-quorum"], steps));
+        }
+    }
+    for (budget, evicted) in seen["unready"].as_object().into_iter().flatten() {
+        let counts = &seen["counted"][budget.as_str()];
+        let pods: Vec<&str> = counts["matched"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let count = counts["allowed"].as_u64().and_then(|allowed| usize::try_from(allowed).ok()).unwrap_or(0) + 1;
+        if let (true, Some(unready)) = (evicted == true, pods.get(..count)) {
+            stories.push((
+                &["evicts-unready-members"][..],
+                vec![
+                    format!("{} are not ready for a while, which is one more than budget {budget} lets go", unready.join(" and ")),
+                    format!("the node of {} is drained, and it is evicted all the same: of pods that are not ready the budget is not asked", unready[0]),
+                    are_left(i64::try_from(pods.len() - count).unwrap_or(0), i64::try_from(pods.len()).unwrap_or(0), "pods"),
+                ],
+            ));
         }
     }
     match (stories.pop(), stories.is_empty()) {
-        (Some(story), true) => Some(began.into_iter().chain(story).collect()),
+        (Some((causes, story)), true) => Some((causes, began.into_iter().chain(story).collect())),
         _ => None,
     }
 }

@@ -6,6 +6,7 @@ mod budget;
 mod budget_make;
 mod budget_paths;
 mod budget_view;
+mod budget_wrong;
 mod drain;
 mod drain_play;
 mod failure;

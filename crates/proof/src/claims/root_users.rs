@@ -37,7 +37,8 @@ impl Claim for RootUsers {
                      an image that is root; or the pod has a user namespace of its own. What it denies has such a container, or says somewhere in so many words \
                      that it may be root. (Linux; what the kubelet then does is not seen here.)",
             tried: "the object, a pod or any kind with a template of pods, is created as a dry run, and what would be stored, with its defaults, is \
-                    read independently of the rule: container over pod, init containers and sidecars included.",
+                    read independently of the rule: container over pod, init containers and sidecars included. Ephemeral containers are not: nothing \
+                    can be created with them.",
             count: 2000,
             at_once: 16,
             // `no-fs-group` is about storage drivers, which are not there; the other codes are those of the claim pod-security.

@@ -20,7 +20,11 @@ pub(super) struct Mutation {
     rules: Lazily,
 }
 
-const POLICIES: [&str; 4] = ["odd-replicas", "anti-affinity", "non-root", "resource-limits"];
+/// The last one changes nothing, and proposes objects that are to be made beside.
+const POLICIES: [&str; 5] = ["odd-replicas", "anti-affinity", "non-root", "resource-limits", BUDGETS];
+const BUDGETS: &str = "disruption-budget";
+/// What it says of a set that no budget covers.
+const UNCOVERED: [&str; 2] = ["missing-budget", "budget-selects-nothing"];
 
 impl Claim for Mutation {
     fn about(&self) -> About {
@@ -29,9 +33,10 @@ impl Claim for Mutation {
             policies: &POLICIES,
             claims: "With `mutate: true`, what a policy makes of an object that the API server takes is taken too; as it is stored, with its \
                      defaults, the policy finds no error in it; and what is stored differs from what would have been stored of the original \
-                     only where the findings' patches say so. What is denied is not changed.",
+                     only where the findings' patches say so. What is denied is not changed. What a finding proposes to create is taken by the API server, and \
+                     with it beside, the finding is gone.",
             tried: "the original and the mutated object are created as dry runs, the policy is asked about what would be stored, and the two \
-                    are compared field by field. Sets with wrong counts, missing, wished and mistaken terms and constraints; pods and templates with \
+                    are compared field by field. So are the budgets created that are proposed for sets without one. Sets with wrong counts, missing, wished and mistaken terms and constraints; pods and templates with \
                     incomplete securityContexts and resources; with and without defaults in the settings.",
             count: 2000,
             at_once: 16,
@@ -50,7 +55,11 @@ impl Claim for Mutation {
                 if !subject.settings.is_object() {
                     subject.settings = json!({});
                 }
-                subject.settings["mutate"] = true.into();
+                if policy == BUDGETS {
+                    subject.settings["missing"] = "deny".into();
+                } else {
+                    subject.settings["mutate"] = true.into();
+                }
                 subjects.push(subject);
             }
         }
@@ -101,7 +110,8 @@ impl Claim for Mutation {
                 }
                 seen.push(json!({ "object": mutated, "refused": refused, "left": left, "elsewhere": elsewhere }));
             }
-            Ok(json!({ "made": seen, "patches": patches }))
+            let created = created_beside(stage, rules, subject, &said, &self.wrong()).await?;
+            Ok(json!({ "made": seen, "patches": patches, "created": created }))
         }
         .boxed()
     }
@@ -115,6 +125,18 @@ impl Claim for Mutation {
     }
 
     fn contradiction(&self, _subject: &Subject, said: &Said, seen: &Value) -> Option<String> {
+        for (code, proposed) in proposals(said) {
+            let mut created = seen["created"].as_array()?.iter();
+            let Some(made) = created.find(|made| made["object"] == *proposed) else {
+                return Some("never seen".to_owned());
+            };
+            if let Some(why) = made["refused"].as_str() {
+                return Some(format!("the API server refuses what is proposed: {why}"));
+            }
+            if made["left"].as_array().is_some_and(|left| !left.is_empty()) {
+                return Some(format!("{code}: with what is proposed beside it, there is still {}", made["left"]));
+            }
+        }
         let mutated = said.mutated.as_ref()?;
         if !said.accepted {
             return Some("denied, and changed".to_owned());
@@ -133,6 +155,18 @@ impl Claim for Mutation {
 
     fn wrong(&self) -> Vec<Wrong> {
         vec![
+            Wrong {
+                name: "a budget may say how many may go and how many must stay",
+                says: |_, said| proposing(said, |budget| budget["spec"]["minAvailable"] = 2.into()),
+            },
+            Wrong {
+                name: "a budget without a selector is for all",
+                says: |_, said| {
+                    proposing(said, |budget| {
+                        remove(budget, "/spec/selector");
+                    })
+                },
+            },
             Wrong {
                 name: "what the policy does not know is lost",
                 says: |subject, said| {
@@ -190,6 +224,53 @@ impl Claim for Mutation {
             },
         ]
     }
+}
+
+/// What findings propose to create, by their codes.
+fn proposals(said: &Said) -> impl Iterator<Item = (&str, &Value)> {
+    said.findings.iter().filter_map(|found| Some((found.code.as_str(), found.creates.as_ref()?)))
+}
+
+/// What the policy would say that proposes something else.
+fn proposing(said: &Said, change: impl Fn(&mut Value)) -> Said {
+    let mut said = said.clone();
+    said.findings.iter_mut().filter_map(|found| found.creates.as_mut()).for_each(change);
+    said
+}
+
+/// What is proposed, by the policy and by the wrong ones: whether the API server takes it, and what is still found with it beside.
+async fn created_beside(
+    stage: &Stage,
+    rules: &Rules,
+    subject: &Subject,
+    said: &Said,
+    wrong: &[Wrong],
+) -> Result<Vec<Value>, Trouble> {
+    let mut proposed: Vec<Value> = proposals(said).map(|(_, object)| object.clone()).collect();
+    for wrong in wrong {
+        for (_, object) in proposals(&(wrong.says)(subject, said)) {
+            if !proposed.contains(object) {
+                proposed.push(object.clone());
+            }
+        }
+    }
+    let mut created = Vec::new();
+    for object in proposed {
+        let refused = match dry_run(stage, &object).await {
+            Err(Trouble::Unplayable(why)) => Value::from(why),
+            answer => answer.map(|_| Value::Null)?,
+        };
+        let mut beside = subject.clone();
+        beside.objects.push(object.clone());
+        let left: Vec<String> = ask(rules, &beside, &subject.settings, &subject.objects[0])?
+            .findings
+            .into_iter()
+            .filter(|found| UNCOVERED.contains(&found.code.as_str()))
+            .map(|found| found.code)
+            .collect();
+        created.push(json!({ "object": object, "refused": refused, "left": left }));
+    }
+    Ok(created)
 }
 
 fn ask(rules: &Rules, subject: &Subject, settings: &Value, object: &Value) -> Result<Said> {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::POLICIES;
 use crate::claim::Subject;
+use crate::claims::budget_make::{budget, limit, selector, sets};
 use crate::claims::non_root::generated_pod;
 use crate::claims::root_users::{owner, users};
 use crate::claims::validity;
@@ -16,7 +17,8 @@ pub(super) fn generate(random: &mut Rng) -> Subject {
         "odd-replicas" => count(random),
         "anti-affinity" => apart(random),
         "non-root" => users_of(random),
-        _ => resources(random),
+        "resource-limits" => resources(random),
+        _ => return budgetless(random, policy),
     };
     settings["mutate"] = true.into();
     if chance(random, 50)
@@ -26,6 +28,17 @@ pub(super) fn generate(random: &mut Rng) -> Subject {
         set(&mut object, &format!("{spec}/nodeSelector"), json!({ "disk": "ssd" }));
     }
     Subject { name: String::new(), objects: vec![object], settings, facts: json!({ "policy": policy }) }
+}
+
+/// A set with no budget, or with one that may not be for it.
+fn budgetless(random: &mut Rng, policy: &str) -> Subject {
+    let mut objects = sets(random, &[1, 2, 3, 3, 3, 4, 5, 7], true);
+    if chance(random, 20) {
+        let (selector, limit) = (selector(random, &objects[0]), limit(random, &objects[0]));
+        objects.push(budget("there", &selector, &limit));
+    }
+    let settings = json!({ "missing": one(random, &["deny", "deny", "warn"]) });
+    Subject { name: String::new(), objects, settings, facts: json!({ "policy": policy }) }
 }
 
 fn voting_set(random: &mut Rng) -> Value {

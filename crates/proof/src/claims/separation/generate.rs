@@ -19,8 +19,8 @@ const REVISION: &str = "controller-revision-hash";
 pub(super) fn subject(random: &mut Rng) -> Subject {
     let members = one(random, &[2, 3, 3, 3, 4, 5]).unwrap_or(3);
     let mut settings = json!({});
-    if chance(random, 25) {
-        settings["zones"] = "require".into();
+    if chance(random, 28) {
+        settings["zones"] = if chance(random, 20) { "warn" } else { "require" }.into();
         put(random, &mut settings, "zoneKey", &[Value::Null, Value::Null, Value::Null, json!(RACK), json!(REGION)]);
     }
     if chance(random, 15) {
@@ -37,7 +37,7 @@ pub(super) fn subject(random: &mut Rng) -> Subject {
         labels[ZONE] = "somewhere".into();
     }
     let own = own_selector(random, &labels);
-    let zones = settings["zones"] == "require";
+    let zones = settings["zones"].is_string();
     let mut object = json!({
         "apiVersion": "apps/v1", "kind": "StatefulSet",
         "metadata": { "name": "zk", "namespace": "quorum" },
@@ -215,9 +215,9 @@ fn term(random: &mut Rng, members: i64, labels: &Value, own: &Value) -> Value {
         put(random, &mut term, "namespaceSelector", &selectors);
     }
     if term["labelSelector"].is_object() {
-        if chance(random, 12) {
+        if chance(random, 15) {
             term["matchLabelKeys"] = label_keys(random);
-        } else if chance(random, 8) {
+        } else if chance(random, 10) {
             term["mismatchLabelKeys"] = label_keys(random);
         }
     }
@@ -247,7 +247,7 @@ fn spread(random: &mut Rng, members: i64, labels: &Value, own: &Value) -> Value 
         put(random, &mut spread, policy, &[Value::Null, Value::Null, json!("Honor"), json!("Ignore")]);
     }
     selector(random, members, labels, own, &mut spread);
-    if spread["labelSelector"].is_object() && chance(random, 10) {
+    if spread["labelSelector"].is_object() && chance(random, 16) {
         spread["matchLabelKeys"] = label_keys(random);
     }
     spread
@@ -262,6 +262,8 @@ fn label_keys(random: &mut Rng) -> Value {
         json!(["tier"]),
         json!(["absent"]),
         json!([INDEX]),
+        json!([INDEX]),
+        json!([NAME]),
         json!([NAME]),
         json!([ZONE]),
         json!(["version", REVISION]),
@@ -291,8 +293,8 @@ fn selector(random: &mut Rng, members: i64, labels: &Value, own: &Value, of: &mu
 }
 
 fn expression(random: &mut Rng, members: i64) -> Value {
-    let key =
-        one(random, &["app", "app", "tier", "version", "version", "absent", INDEX, NAME, REVISION]).unwrap_or("app");
+    let key = one(random, &["app", "app", "tier", "version", "version", "absent", INDEX, INDEX, NAME, NAME, REVISION])
+        .unwrap_or("app");
     let operator = one(random, &["In", "In", "NotIn", "Exists", "DoesNotExist"]).unwrap_or("In");
     let mut expression = json!({ "key": key, "operator": operator });
     if matches!(operator, "In" | "NotIn") {
@@ -311,4 +313,115 @@ fn expression(random: &mut Rng, members: i64) -> Value {
         expression["values"] = values.into();
     }
     expression
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Separation;
+    use super::super::plan::{PREFERRED, Plan, REQUIRED, items, spec};
+    use super::*;
+    use crate::make::{Variety, assert_varied};
+
+    fn pod(subject: &Subject) -> &Value {
+        spec(&subject.objects[0])
+    }
+
+    fn terms(subject: &Subject) -> Vec<Value> {
+        items(pod(subject), REQUIRED).cloned().collect()
+    }
+
+    fn spreads(subject: &Subject) -> Vec<Value> {
+        items(pod(subject), "/topologySpreadConstraints").cloned().collect()
+    }
+
+    fn of(name: String, has: impl Fn(&Subject) -> bool + 'static) -> Variety<'static> {
+        (name, Box::new(has))
+    }
+
+    /// Of each term or constraint.
+    fn each(
+        kind: fn(&Subject) -> Vec<Value>,
+        name: String,
+        has: impl Fn(&Value) -> bool + 'static,
+    ) -> Variety<'static> {
+        of(name, move |subject| kind(subject).iter().any(&has))
+    }
+
+    #[test]
+    fn every_kind_of_set_is_generated() {
+        let mut all: Vec<Variety<'static>> = Vec::new();
+        for (what, kind) in [("term", terms as fn(&Subject) -> Vec<Value>), ("constraint", spreads)] {
+            for operator in ["In", "NotIn", "Exists", "DoesNotExist"] {
+                all.push(each(kind, format!("{what} with {operator}"), move |it| {
+                    items(it, "/labelSelector/matchExpressions").any(|expression| expression["operator"] == operator)
+                }));
+            }
+            for key in [INDEX, NAME, REVISION] {
+                all.push(each(kind, format!("{what} that selects by {key}"), move |it| {
+                    items(it, "/labelSelector/matchExpressions").any(|expression| expression["key"] == key)
+                }));
+                all.push(each(kind, format!("{what} with the label key {key}"), move |it| {
+                    items(it, "/matchLabelKeys").chain(items(it, "/mismatchLabelKeys")).any(|of| of == key)
+                }));
+            }
+            for key in [HOSTNAME, ZONE, REGION, RACK] {
+                all.push(each(kind, format!("{what} on {key}"), move |it| it["topologyKey"] == key));
+            }
+            all.push(each(kind, format!("{what} without a selector"), |it| it["labelSelector"].is_null()));
+            all.push(each(kind, format!("{what} with an empty selector"), |it| it["labelSelector"] == json!({})));
+            all.push(each(kind, format!("{what} with matchLabelKeys"), |it| !it["matchLabelKeys"].is_null()));
+        }
+        for field in ["namespaces", "namespaceSelector", "mismatchLabelKeys"] {
+            all.push(each(terms, field.to_owned(), move |term| !term[field].is_null()));
+        }
+        for action in ["DoNotSchedule", "ScheduleAnyway"] {
+            all.push(each(spreads, action.to_owned(), move |spread| spread["whenUnsatisfiable"] == action));
+        }
+        for (name, least, most) in [("maxSkew: 1", 1, 1), ("a wider maxSkew", 2, i64::MAX)] {
+            all.push(each(spreads, name.to_owned(), move |spread| {
+                spread["maxSkew"].as_i64().is_some_and(|skew| (least..=most).contains(&skew))
+            }));
+        }
+        let domains = |subject: &Subject, fits: fn(Option<i64>, i64) -> bool| {
+            let members = subject.objects[0]["spec"]["replicas"].as_i64().unwrap();
+            let mut hard = spreads(subject).into_iter().filter(|spread| spread["whenUnsatisfiable"] == "DoNotSchedule");
+            hard.any(|spread| fits(spread["minDomains"].as_i64(), members))
+        };
+        all.push(of("no minDomains".to_owned(), move |it| domains(it, |domains, _| domains.is_none())));
+        all.push(of("few minDomains".to_owned(), move |it| {
+            domains(it, |domains, members| domains < Some(members) && domains.is_some())
+        }));
+        all.push(of("many minDomains".to_owned(), move |it| domains(it, |domains, members| domains >= Some(members))));
+        for policy in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
+            for value in [Value::Null, json!("Honor"), json!("Ignore")] {
+                all.push(each(spreads, format!("{policy}: {value}"), move |spread| spread[policy] == value));
+            }
+        }
+        for zones in [Value::Null, json!("require"), json!("warn")] {
+            all.push(of(format!("zones: {zones}"), move |it| it.settings["zones"] == zones));
+        }
+        all.push(of("domains in the settings".to_owned(), |it| it.settings["domains"].is_array()));
+        all.push(of("another zone key".to_owned(), |it| it.settings["zoneKey"].is_string()));
+        all.push(of("require: preferred".to_owned(), |it| it.settings["require"] == "preferred"));
+        all.push(of("a host port".to_owned(), |it| pod(it).to_string().contains("hostPort")));
+        all.push(of("the host's network".to_owned(), |it| pod(it)["hostNetwork"] == true));
+        all.push(of("a wish".to_owned(), |it| items(pod(it), PREFERRED).next().is_some()));
+        all.push(of("a node by its name".to_owned(), |it| pod(it)["nodeName"].is_string()));
+        all.push(of("a node selector".to_owned(), |it| pod(it)["nodeSelector"].is_object()));
+        all.push(of("members that attract each other".to_owned(), |it| !pod(it)["affinity"]["podAffinity"].is_null()));
+        all.push(of("several domains".to_owned(), |it| {
+            let mut keys: Vec<Value> =
+                terms(it).iter().chain(&spreads(it)).map(|one| one["topologyKey"].clone()).collect();
+            keys.sort_by_key(Value::to_string);
+            keys.dedup();
+            keys.len() > 1
+        }));
+        all.push(of("an update".to_owned(), |it| it.facts["before"].is_object()));
+        all.push(of("other pods that count".to_owned(), |it| {
+            Plan::read(it).is_ok_and(|plan| !plan.foreign.is_empty())
+        }));
+        all.push(of("members all at once".to_owned(), |it| it.objects[0]["spec"]["podManagementPolicy"] == "Parallel"));
+        all.push(of("ordinals that start later".to_owned(), |it| it.objects[0]["spec"]["ordinals"].is_object()));
+        assert_varied(&Separation, &all);
+    }
 }

@@ -53,9 +53,13 @@ impl Claim for Separation {
                      update; members without a place stay pending, and all are scheduled when there are as many nodes as members. Of a set for \
                      which the rule says that members may share a node, or that a zone may hold too many, some do; the same, during an update or on \
                      nodes without a label, where a warning says that. A member that is being deleted counts as gone, and no zone has tainted \
-                     nodes. A set that is bound to one zone has too many members there, or never a majority. Nothing is claimed of sets denied for \
+                     nodes. A set that is bound to one zone has too many members there, or never a majority. Nodes have \
+                     the labels of zones and regions that a term or constraint names, and those of the setting `domains`: the rule takes that for granted, \
+                     and where nodes lack them, a term on them keeps nobody apart. Nothing is claimed of sets denied for \
                      several constraints of which one counts other pods (each is judged alone), nor for terms that name the namespaces they do \
-                     not look into (the scheduler of 1.36 looks into these as well).",
+                     not look into (the scheduler of 1.36 looks into these as well); nor of the zones of a set with a `nodeName`, or of one that \
+                     names the key of its revision and may lose more than one member, for which it would take three revisions at a time; nor that all \
+                     are scheduled of pods that ask for certain nodes or for pods beside them.",
             tried: "the set is created with one node, then there are two, and so on; each member's node is closed in turn while all others \
                     are open; and an update replaces the members one by one, each while its own node is closed. Where a constraint counts other \
                     pods, nodes full of these are there first. Zones are filled as unevenly as the scheduler allows. Every state that a \
@@ -133,6 +137,11 @@ impl Claim for Separation {
             let plan = Plan::read(subject)?;
             let nodes = nodes::play(stage, &plan, false).await?;
             let mut story = nodes.story;
+            let mut causes = match (&nodes.shares.steady, &nodes.shares.update) {
+                (Some(_), _) => [&MAY_SHARE[..], &UNPROVEN].concat(),
+                (None, Some(_)) => UPDATE.to_vec(),
+                (None, None) => Vec::new(),
+            };
             let mut seen = json!({
                 "members": plan.members,
                 "shared": nodes.shares.steady,
@@ -143,7 +152,7 @@ impl Claim for Separation {
                 let bare = nodes::play(stage, &plan, true).await?;
                 seen["shared without the label"] = json!(bare.shares.steady.or(bare.shares.update));
                 if story.is_empty() {
-                    story = bare.story;
+                    (story, causes) = (bare.story, vec![DOMAIN]);
                 }
             }
             if plan.has_zones && plan.bearable() > 0 {
@@ -152,10 +161,11 @@ impl Claim for Separation {
                 seen["most with a place"] = zones.placed.into();
                 seen["most in a zone, also in an update"] = zones.rolling.into();
                 if story.is_empty() {
-                    story = zones.story;
+                    (story, causes) = (zones.story, [&ZONE[..], &UPDATE].concat());
                 }
             }
             seen["story"] = json!(story);
+            seen["causes"] = json!(causes);
             Ok(seen)
         }
         .boxed()
@@ -262,7 +272,7 @@ fn says_of_nodes(subject: &Subject, said: &Said) -> Nodes {
 fn has_negative_namespaces(object: &Value) -> bool {
     let mut selectors = items(spec(object), plan::REQUIRED).filter_map(|term| term.get("namespaceSelector"));
     selectors
-        .any(|selector| selector.as_object().is_some_and(|it| !it.is_empty()) && plan::matches(selector, &json!({})))
+        .any(|selector| selector.as_object().is_some_and(|it| !it.is_empty()) && make::matches(selector, &json!({})))
 }
 
 fn nodes_contradict(subject: &Subject, said: &Said, seen: &Value) -> Option<String> {

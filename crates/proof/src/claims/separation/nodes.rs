@@ -152,10 +152,8 @@ async fn arrange(scene: &mut Play<'_, '_, '_>, old: &Value, is_bare: bool) -> Re
 async fn lose(scene: &mut Play<'_, '_, '_>) -> Result<bool, Trouble> {
     let members = scene.plan.members;
     let names: Vec<String> = (0..members).map(|member| scene.pod(member)).collect();
-    // Of many, the first, the last and one between them.
-    let chosen = BTreeSet::from([0, members / 2, members - 1]);
     let ways = [(Closing::Cordon, "cordoned"), (Closing::Remove, "removed"), (Closing::Taint, "tainted")];
-    for (member, (how, word)) in chosen.into_iter().zip(ways) {
+    for (member, (how, word)) in (0..members).zip(ways.into_iter().cycle()) {
         let Some(spot) = scene.spot_of(member) else { return Ok(false) };
         scene.log = vec![
             format!("{} run on a node each, and there is no other", listed(&names)),

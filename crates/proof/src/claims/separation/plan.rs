@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use crate::claim::{Subject, Trouble};
+use crate::make::matches;
 use crate::room::Room;
 
 /// The label of nodes that every node has with a value of its own.
@@ -25,7 +26,7 @@ const MOST_DOMAINS: i64 = 8;
 
 /// Where constraints and terms stand.
 pub(super) const REQUIRED: &str = "/affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution";
-const PREFERRED: &str = "/affinity/podAntiAffinity/preferredDuringSchedulingIgnoredDuringExecution";
+pub(super) const PREFERRED: &str = "/affinity/podAntiAffinity/preferredDuringSchedulingIgnoredDuringExecution";
 const ATTRACTING: &str = "/affinity/podAffinity/requiredDuringSchedulingIgnoredDuringExecution";
 const NODE_TERMS: &str = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
 
@@ -200,14 +201,22 @@ impl Plan {
         self.labels(room, [index, index], &value)
     }
 
-    /// The labels of a node in a zone: wider domains have its number, narrower ones the node's own.
-    pub(super) fn in_zone(&self, room: &Room<'_>, index: usize, zone: usize) -> Value {
-        let width = |key: &str| WIDER.iter().find(|(wider, _)| *wider == key).map_or(0, |(_, width)| *width);
+    /// Whether its nodes are selected by one zone, or by a part of one: they are all in one zone then.
+    fn is_selected(&self) -> bool {
         let zone_width = width(&self.zone_key);
         let is_part = |key: &String| *key == self.zone_key || (1..=zone_width).contains(&width(key));
-        // Nodes that are all in one part of a zone are all in one zone.
-        let is_pinned = spec(&self.set)["nodeSelector"].as_object().is_some_and(|labels| labels.keys().any(is_part));
-        let zone = if is_pinned { 0 } else { zone };
+        spec(&self.set)["nodeSelector"].as_object().is_some_and(|labels| labels.keys().any(is_part))
+    }
+
+    /// Whether it is bound to nodes or zones by its own words.
+    pub(super) fn is_pinned(&self) -> bool {
+        is_choosy(spec(&self.set))
+    }
+
+    /// The labels of a node in a zone: wider domains have its number, narrower ones the node's own.
+    pub(super) fn in_zone(&self, room: &Room<'_>, index: usize, zone: usize) -> Value {
+        let zone_width = width(&self.zone_key);
+        let zone = if self.is_selected() { 0 } else { zone };
         let value = |key: &str| {
             let is_wider = key == self.zone_key || (width(key) > 0 && width(key) >= zone_width) || self.attracts(key);
             let number = if is_wider { zone } else { index };
@@ -255,6 +264,11 @@ impl Plan {
         }
         labels.into()
     }
+}
+
+/// How wide the domains of a label are; 0 where that is not known.
+fn width(key: &str) -> u8 {
+    WIDER.iter().find(|(wider, _)| *wider == key).map_or(0, |(_, width)| *width)
 }
 
 /// Whether the pod asks for more of a node than room, and that no other member is there.
@@ -362,21 +376,4 @@ fn foreign(spread: &Value, set: &Value) -> Option<Value> {
         }
     }
     None
-}
-
-/// Whether a label selector selects a pod with these labels.
-pub(super) fn matches(selector: &Value, labels: &Value) -> bool {
-    let all =
-        selector["matchLabels"].as_object().into_iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
-    all && items(selector, "/matchExpressions").all(|expression| {
-        let value = expression["key"].as_str().and_then(|key| labels.get(key));
-        let is_in =
-            value.is_some_and(|value| expression["values"].as_array().is_some_and(|values| values.contains(value)));
-        match expression["operator"].as_str() {
-            Some("In") => is_in,
-            Some("NotIn") => !is_in,
-            Some("Exists") => value.is_some(),
-            _ => value.is_none(),
-        }
-    })
 }

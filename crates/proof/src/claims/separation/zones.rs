@@ -92,7 +92,15 @@ async fn play_in(room: &mut Room<'_>, plan: &Plan, zones: usize, old: Option<&Va
     if old.is_some() && steady > plan.bearable() {
         return Ok(Zones::default());
     }
-    let story = scene.zone_story();
+    let mut story = scene.zone_story();
+    if story.is_empty() && plan.is_pinned() && placed <= plan.members / 2 {
+        story.clone_from(&scene.log);
+        let verb = if placed == 1 { "finds" } else { "find" };
+        story.push(format!(
+            "by its own constraints no more than {placed} of {} members ever {verb} a place: no majority",
+            plan.members
+        ));
+    }
     Ok(Zones { steady, rolling, placed, story })
 }
 
