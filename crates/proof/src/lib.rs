@@ -6,6 +6,7 @@
 //! of these must be caught. `cargo run -p proof` is `make prove`.
 
 pub mod api;
+pub mod beat;
 pub mod claim;
 pub mod claims;
 pub mod drive;

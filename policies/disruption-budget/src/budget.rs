@@ -125,6 +125,29 @@ pub(crate) struct Coverage {
 }
 
 impl Coverage {
+    /// How many of these `pods` of an ensemble are gone at the worst, while none that was evicted is replaced yet: `sets` are those of
+    /// its sets that have pods here, by how many and how many they want. The controllers are found by the pods that are there, so
+    /// that a set without any is expected no more, and does not count as missing: `getExpectedPodCount`.
+    pub(crate) fn unreplaced(mut self, limit: Limit, pods: i64, mut sets: Vec<(i64, i64)>) -> i64 {
+        let mut left = pods;
+        loop {
+            let mut smallest = None;
+            for set in &mut sets {
+                let least = smallest.as_ref().map_or(self.disruptions, |(pods, _): &&mut (i64, i64)| *pods - 1);
+                if (1..=least).contains(&set.0) {
+                    smallest = Some(set);
+                }
+            }
+            let Some((pods, scale)) = smallest else { break };
+            left -= *pods;
+            self.pods -= *pods;
+            self.scale -= *scale;
+            self.disruptions = self.allowed(limit);
+            *pods = 0;
+        }
+        pods - left + self.disruptions.min(left)
+    }
+
     fn allowed(&self, limit: Limit) -> i64 {
         let (expected, desired) = match limit {
             Limit::Nothing => return 0,

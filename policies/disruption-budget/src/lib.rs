@@ -199,6 +199,8 @@ struct Covering<'a> {
     /// How many of the ensemble's pods.
     pods: i64,
     undecided: i64,
+    /// How many of these are gone at the worst, while none that was evicted is replaced yet.
+    unreplaced: i64,
 }
 
 impl<'a> Ensemble<'a> {
@@ -210,18 +212,19 @@ impl<'a> Ensemble<'a> {
         let mut budgets: Vec<Covering<'_>> = Vec::new();
         for budget in &namespace.budgets {
             let (mut pods, mut undecided) = (0, 0);
+            let mut parts = Vec::new();
             for set in &sets {
                 let (sure, open) = set.count(&budget.selector);
                 pods += sure;
                 undecided += open;
+                parts.push((sure, set.replicas));
             }
             if pods + undecided > 0 {
                 // By name, so that the same two budgets are told from whichever side is judged.
                 let later = budgets.iter().position(|other| other.budget.name > budget.name).unwrap_or(budgets.len());
-                budgets.insert(
-                    later,
-                    Covering { budget, coverage: budget.coverage(&all, &namespace.others), pods, undecided },
-                );
+                let coverage = budget.coverage(&all, &namespace.others);
+                let unreplaced = coverage.unreplaced(budget.limit, pods, parts);
+                budgets.insert(later, Covering { budget, coverage, pods, undecided, unreplaced });
             }
         }
         let selectors: Vec<_> = budgets.iter().map(|covering| &covering.budget.selector).collect();
@@ -261,12 +264,40 @@ impl<'a> Ensemble<'a> {
             + self.budgets.iter().map(|covering| covering.coverage.disruptions.min(covering.pods)).sum::<i64>()
     }
 
+    /// How many are gone at the worst, while no pod that was evicted is replaced yet.
+    fn disruptions_unreplaced(&self) -> i64 {
+        self.uncovered + self.budgets.iter().map(|covering| covering.unreplaced).sum::<i64>()
+    }
+
+    /// The limit that is right for an ensemble that can miss a member at all: one that stays right when it is scaled, wherever
+    /// the members that may go are enough beside sets of one member, which a budget forgets with it.
+    fn right_limit(&self) -> (&'static str, i64) {
+        let single: i64 = self.sets.iter().map(|set| i64::from(set.replicas == 1)).sum();
+        if single > 0 && single >= self.spare() { (MIN_AVAILABLE, self.members - 1) } else { (MAX_UNAVAILABLE, 1) }
+    }
+
+    fn right_limit_text(&self) -> String {
+        let (field, pods) = self.right_limit();
+        join(&[field, &pods.to_string()], ": ")
+    }
+
+    /// How many may be missing before something is lost.
+    fn spare(&self) -> i64 {
+        if self.votes() { self.tolerance } else { self.members - 1 }
+    }
+
     fn pods(&self) -> String {
         match (self.sets.len(), self.members) {
             (1, 1) => "its 1 pod".to_owned(),
             (1, members) => format!("its {members} pods"),
             (sets, members) => format!("the {members} pods of the ensemble's {sets} sets"),
         }
+    }
+
+    /// What a finding about `budget` and all of the ensemble is about: the same whichever of its sets is looked at.
+    fn subject(&self, budget: &Budget) -> String {
+        let first = self.sets.first().map_or("", |set| &set.name);
+        join(&[budget.name.as_str(), first], "/")
     }
 
     /// Why it matters how many are missing.
@@ -295,7 +326,7 @@ impl<'a> Ensemble<'a> {
         let name = &self.member.set.name;
         (self.sets.len() == 1).then(|| {
             let metadata = object(&mut [("name", name.as_str().into()), ("namespace", namespace.name.as_str().into())]);
-            let spec = object(&mut [("maxUnavailable", 1.into()), ("selector", self.member.selector.clone())]);
+            let spec = object(&mut [(MAX_UNAVAILABLE, 1.into()), ("selector", self.member.selector.clone())]);
             object(&mut [
                 ("apiVersion", "policy/v1".into()),
                 ("kind", "PodDisruptionBudget".into()),
@@ -306,8 +337,8 @@ impl<'a> Ensemble<'a> {
     }
 }
 
-/// The limit that is right for every ensemble that can miss a member at all, and stays right when it is scaled.
-const RIGHT_LIMIT: &str = "maxUnavailable: 1";
+const MAX_UNAVAILABLE: &str = "maxUnavailable";
+const MIN_AVAILABLE: &str = "minAvailable";
 
 impl DisruptionBudget {
     fn judge_set(&self, review: &Review<'_>) -> Result<Vec<Finding>, Fault> {
@@ -441,10 +472,11 @@ impl DisruptionBudget {
             );
             match ensemble.right_budget(namespace) {
                 Some(budget) => finding
-                    .advise(format!("create a PodDisruptionBudget with {RIGHT_LIMIT} and the set's selector"))
+                    .advise("create a PodDisruptionBudget with maxUnavailable: 1 and the set's selector")
                     .create(budget),
                 None => finding.advise(format!(
-                    "create one PodDisruptionBudget with {RIGHT_LIMIT}, and a selector for the pods of all its sets"
+                    "create one PodDisruptionBudget with {}, and a selector for the pods of all its sets",
+                    ensemble.right_limit_text()
                 )),
             }
         };
@@ -567,18 +599,24 @@ fn blocks_drains(review: &Review<'_>, ensemble: &Ensemble<'_>, covering: &Coveri
     Some(if ensemble.members == 1 {
         finding.advise("remove the budget: a single pod cannot be moved without being away for a moment")
     } else {
-        finding.advise(format!("use {RIGHT_LIMIT} instead")).fix(set_right_limit(budget))
+        finding.advise(format!("use {} instead", ensemble.right_limit_text())).fix(set_right_limit(ensemble, budget))
     })
 }
 
 /// The edits that give the judged budget the right limit.
-fn set_right_limit(budget: &Budget) -> Vec<Edit> {
+fn set_right_limit(ensemble: &Ensemble<'_>, budget: &Budget) -> Vec<Edit> {
     if !budget.is_judged {
         return Vec::new();
     }
-    let mut edits = vec![Edit::Set { path: Path::fields("spec.maxUnavailable"), value: 1.into() }];
-    if matches!(budget.limit, Limit::MinAvailable(_)) {
-        edits.push(Edit::Remove { path: Path::fields("spec.minAvailable") });
+    let (field, pods) = ensemble.right_limit();
+    let other = match budget.limit {
+        Limit::MaxUnavailable(_) => MAX_UNAVAILABLE,
+        Limit::MinAvailable(_) => MIN_AVAILABLE,
+        Limit::Nothing => field,
+    };
+    let mut edits = vec![Edit::Set { path: Path::fields("spec").field(field), value: pods.into() }];
+    if other != field {
+        edits.push(Edit::Remove { path: Path::fields("spec").field(other) });
     }
     edits
 }
@@ -612,17 +650,25 @@ fn overlapping(review: &Review<'_>, namespace: &Namespace, ensemble: &Ensemble<'
     )
 }
 
-/// More pods may be evicted at once than the ensemble can miss.
+/// More pods may be evicted at once than the ensemble can miss; or no more, unless a set has no pod for a moment.
 fn too_many(namespace: &Namespace, ensemble: &Ensemble<'_>) -> Option<Finding> {
-    let (disruptions, members) = (ensemble.disruptions(), ensemble.members);
-    let allowed = if ensemble.votes() { ensemble.tolerance } else { members - 1 };
+    let (members, allowed) = (ensemble.members, ensemble.spare());
+    let mut disruptions = ensemble.disruptions();
+    let forgets = disruptions <= allowed;
+    if forgets {
+        disruptions = ensemble.disruptions_unreplaced();
+    }
     if !ensemble.needs_budget() || disruptions <= allowed {
         return None;
     }
     // The budget that allows most; where pods are left out, the one that leaves them out.
-    let covering = ensemble.budgets.iter().max_by_key(|covering| covering.coverage.disruptions)?;
+    let covering = ensemble
+        .budgets
+        .iter()
+        .max_by_key(|covering| if forgets { covering.unreplaced } else { covering.coverage.disruptions })?;
     let budget = covering.budget;
-    let finding = if ensemble.uncovered > 0 {
+    let right = ensemble.right_limit_text();
+    let finding = if ensemble.uncovered > 0 && !forgets {
         Finding::error(
             "uncovered-members",
             Path::fields("spec.selector"),
@@ -633,13 +679,20 @@ fn too_many(namespace: &Namespace, ensemble: &Ensemble<'_>) -> Option<Finding> {
                 ensemble.pods()
             ),
         )
-        .advise(format!("select all of them, and use {RIGHT_LIMIT}"))
+        .advise(format!("select all of them, and use {right}"))
     } else {
         let taken = disruptions.min(members);
+        let (code, lets) = match (forgets, ensemble.votes()) {
+            (true, _) => {
+                ("forgets-emptied-sets", "counts no set whose pods are all gone and not yet replaced, and then lets")
+            }
+            (false, true) => ("may-lose-quorum", "lets"),
+            (false, false) => ("holds-nothing-back", "lets"),
+        };
         let reason =
-            format!("lets drains take {taken} of {members} members at once, but only {allowed} may be missing");
+            format!("{lets} drains take {taken} of {members} members at once, but only {allowed} may be missing");
         let finding = Finding::error(
-            if ensemble.votes() { "may-lose-quorum" } else { "holds-nothing-back" },
+            code,
             budget.limit_path(),
             Problem::Invalid(budget.limit_value.clone()),
             match covering.coverage.pods - covering.pods {
@@ -649,19 +702,18 @@ fn too_many(namespace: &Namespace, ensemble: &Ensemble<'_>) -> Option<Finding> {
         );
         let raised = covering.coverage.pods - allowed;
         match budget.limit {
-            _ if ensemble.budgets.len() > 1 => {
-                finding.advise(format!("use one budget with {RIGHT_LIMIT} for all of them"))
-            }
-            Limit::MinAvailable(_) => finding
-                .advise(format!("use {RIGHT_LIMIT} instead, or raise minAvailable to {raised} before the set grows"))
-                .fix(set_right_limit(budget)),
-            _ => finding.advise(format!("use {RIGHT_LIMIT}")).fix(set_right_limit(budget)),
+            _ if ensemble.budgets.len() > 1 => finding.advise(format!("use one budget with {right} for all of them")),
+            Limit::MinAvailable(_) if !forgets => finding
+                .advise(format!("use {right} instead, or raise minAvailable to {raised} before the set grows"))
+                .fix(set_right_limit(ensemble, budget)),
+            _ => finding.advise(format!("use {right}")).fix(set_right_limit(ensemble, budget)),
         }
     }
-    .about(format!("{}/{}", budget.name, ensemble.member.set.name))
+    .about(ensemble.subject(budget))
     .at(namespace.reference(budget))
-    .measure(disruptions - allowed);
-    Some(ensemble.weigh(finding.why("a budget that lets all pods go at once holds nothing back"), Level::Error))
+    .measure(disruptions - allowed)
+    .why("a budget that lets all pods go at once holds nothing back");
+    Some(ensemble.weigh(finding, if forgets { Level::Warning } else { Level::Error }))
 }
 
 /// A rolling update ignores budgets, and may itself take more members at once than the ensemble can miss.

@@ -38,6 +38,8 @@ pub(super) fn sets(random: &mut Rng, counts: &[i64], strangers: bool) -> Vec<Val
     let count = one(random, &[1, 1, 1, 1, 2, 2, 3]).unwrap_or(1);
     let together = chance(random, 40);
     let alike = chance(random, 25);
+    // One set for each zone.
+    let single = together && count > 1 && chance(random, 25);
     let mut objects: Vec<Value> = Vec::new();
     for name in ["zk", "keeper", "store"].into_iter().take(count) {
         let app = if alike { "zk" } else { name };
@@ -45,7 +47,8 @@ pub(super) fn sets(random: &mut Rng, counts: &[i64], strangers: bool) -> Vec<Val
         if chance(random, 50) {
             labels["tier"] = if name == "store" { "cache" } else { "data" }.into();
         }
-        let mut set = set(name, one(random, counts).unwrap_or(3), &labels);
+        let replicas = if single { 1 } else { one(random, counts).unwrap_or(3) };
+        let mut set = set(name, replicas, &labels);
         if alike {
             // Each counts its own pods only: a selector of its own, where the budget's is for both.
             set["spec"]["selector"]["matchLabels"]["set"] = name.into();
@@ -249,6 +252,11 @@ mod tests {
                 (number("to") - number("from")).signum() == sign
             }));
         }
+        all.push(of("sets of one member under one budget".to_owned(), |it| {
+            let is_single = |set: &Value| replicas(set) == 1;
+            of_kind(it, "PodDisruptionBudget").any(|budget| sets_under(it, budget) > 1)
+                && of_kind(it, "StatefulSet").all(is_single)
+        }));
         assert_varied(&Drain, &all);
     }
 }

@@ -162,14 +162,18 @@ pub(super) async fn counted(
 /// eviction has left: that lowers what is allowed, and nothing else.
 pub(super) fn is_settled(budget: &Value, pods: Option<usize>) -> bool {
     let status = &budget["status"];
-    let failed = status["conditions"][0]["reason"] == "SyncFailed";
     let is_current =
         status["observedGeneration"].is_i64() && status["observedGeneration"] == budget["metadata"]["generation"];
     let leaves = status["disruptedPods"].as_object().is_some_and(|pods| !pods.is_empty());
     let number = |field: &str| status[field].as_i64().unwrap_or(0);
     let spare = (number("currentHealthy") - number("desiredHealthy")).max(0);
     let is_whole = number("expectedPods") == 0 || number("disruptionsAllowed") == spare;
-    failed || is_current && !leaves && is_whole && pods.is_none_or(|pods| status["currentHealthy"] == pods)
+    is_failed(status) || is_current && !leaves && is_whole && pods.is_none_or(|pods| status["currentHealthy"] == pods)
+}
+
+/// Whether the pods of this status cannot be counted: it says nothing of a generation.
+pub(super) fn is_failed(status: &Value) -> bool {
+    status["conditions"][0]["reason"] == "SyncFailed"
 }
 
 /// Whether the budget's status may be of the controllers as they are now: after they were scaled, the disruption controller hears

@@ -12,6 +12,7 @@ use super::budget_make::{budget, limit, selector, sets};
 use super::budget_view::{Ensemble, View, ask_each, name, of_kind, replicas};
 use super::budget_wrong::{Reading, blocking, counted, sets_under};
 use super::drain_play::{Play, after, called, change, story};
+use crate::beat::Beat;
 use crate::claim::{About, Claim, Stance, Subject, Trouble, Wrong};
 use crate::make::{chance, changed, created, one, subject};
 use crate::room::{Room, Stage};
@@ -20,7 +21,8 @@ use crate::rules::{Change, Found, Rules, Said};
 /// How many pods one play may have.
 const MOST: i64 = 12;
 /// The codes that say that a drain takes too much.
-const LOSES: [&str; 6] = [
+const LOSES: [&str; 7] = [
+    "forgets-emptied-sets",
     "may-lose-quorum",
     "holds-nothing-back",
     "uncovered-members",
@@ -40,12 +42,13 @@ impl Claim for Drain {
             claims: "An accepted set with its budgets, whose members vote, keeps a majority of them ready while every node is drained, one after the \
                      other or all at once, and each drain ends. Where the rule says that a budget blocks drains, none of its pods can ever be \
                      evicted; where it says that two budgets select a pod, its eviction is an error; where it says that the quorum may be lost, \
-                     that members are not covered, or that there is no budget, drains do take more members than may be missing; where it says \
+                     that members are not covered, or that there is no budget, drains do take more members than may be missing; where it warns \
+                     of sets that a budget forgets once their pods are gone, drains take just as many as it says while none is replaced; where it says \
                      that an update takes too many, the update does; where it says that unready members are evicted outside of the budget, \
                      they are. All of this holds of a set that is scaled as of a new one. What is said of updates holds with the feature \
                      MaxUnavailableStatefulSet, which Kubernetes 1.36 has off by default.",
             tried: "each pod of each node is evicted through the eviction API, as often as a drain would ask, and the node uncordoned before \
-                    the next; then all nodes are cordoned and every pod is asked for once. Each state of each pod is watched. A drain never \
+                    the next; then every pod is asked for until no more go, while a quota keeps all from being replaced, the smallest set first. Each state of each pod is watched. A drain never \
                     ends when all pods are ready and counted and the budget allows none. Sets with `rollingUpdate.maxUnavailable` are updated. \
                     A quarter of the sets is scaled first, through the scale subresource.",
             count: 200,
@@ -54,6 +57,7 @@ impl Claim for Drain {
                 "blocks-drains",
                 "budget-selects-nothing",
                 "evicts-unready-members",
+                "forgets-emptied-sets",
                 "holds-nothing-back",
                 "leaves-set-uncovered",
                 "may-lose-quorum",
@@ -223,6 +227,10 @@ impl Claim for Drain {
                 },
             },
             Wrong {
+                name: "a set is counted while it has no pod",
+                says: |_, said| said.without(|found| found.code == "forgets-emptied-sets"),
+            },
+            Wrong {
                 name: "updates ask the budget",
                 says: |subject, said| {
                     let after = after(subject);
@@ -271,7 +279,20 @@ async fn play(stage: &Stage, room: &mut Room<'_>, subject: &Subject, after: &Sub
     }
     let nodes = 1..=subject.facts["nodes"].as_u64().unwrap_or(3);
     room.add_nodes(nodes.map(|number| (format!("node-{number}"), Value::Null)).collect()).await?;
-    let (play, counted) = Play::open(stage, room, subject, after).await?;
+    let beat = Beat::start(stage, &room.id).await?;
+    let seen = play_on(stage, room, &beat, subject, after).await;
+    beat.end().await;
+    seen
+}
+
+async fn play_on(
+    stage: &Stage,
+    room: &Room<'_>,
+    beat: &Beat<'_>,
+    subject: &Subject,
+    after: &Subject,
+) -> Result<Value, Trouble> {
+    let (play, counted) = Play::open(stage, room, beat, subject, after).await?;
     let in_turn = play.drain_in_turn().await?;
     let at_once = play.drain_at_once().await?;
     let update = play.update().await?;
@@ -357,6 +378,12 @@ impl Drained<'_> {
                     let evicted = &self.seen["unready"][&found.subject];
                     (evicted == false).then(|| "an unready pod is not evicted outside of the budget".to_owned())
                 }
+                "forgets-emptied-sets" => self.ensembles_of(found).find_map(|ensemble| {
+                    let (_, missing) = self.missing(ensemble);
+                    let is_so = found.message.contains(&format!("take {missing} of {} members", ensemble.pods.len()));
+                    (!self.view.is_beyond(ensemble) && (missing <= ensemble.spare() || !is_so))
+                        .then(|| format!("drains took {missing}, and {} may be missing", ensemble.spare()))
+                }),
                 code if LOSES.contains(&code) => self.ensembles_of(found).find_map(|ensemble| {
                     let ((_, missing), spare) = (self.missing(ensemble), ensemble.spare());
                     let is_claimed = !self.view.is_beyond(ensemble);

@@ -3,19 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use futures::future::{Either, select};
 use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
 
-use super::budget_view::{counted, ensemble, is, is_of_now, is_settled, members, name, of_kind, replicas};
+use super::budget_view::{counted, ensemble, is, is_failed, is_of_now, is_settled, members, name, of_kind, replicas};
 use crate::api::Patch;
+use crate::beat::Beat;
 use crate::claim::{Subject, Trouble};
-use crate::mirror::{Objects, Watched};
+use crate::mirror::{Late, Objects, Watched};
 use crate::room::{LIMIT, Room, Stage};
 use crate::stories::are_left;
 
 /// The findings that say that drains take too many.
-const TAKES: [&str; 7] = [
+const TAKES: [&str; 8] = [
     "may-lose-quorum",
     "holds-nothing-back",
     "uncovered-members",
@@ -23,10 +27,8 @@ const TAKES: [&str; 7] = [
     "budget-selects-nothing",
     "leaves-set-uncovered",
     "undecided-selector",
+    "forgets-emptied-sets",
 ];
-
-/// After what the number of members may be another one.
-const CHANGE: &str = "the change";
 
 /// The change of a subject: `{ "scale": { "from": 3, "to": 5 } }`, `{ "old": OBJECT }` or `{ "delete": true }`; nothing where the first
 /// object is not asked about alone.
@@ -64,6 +66,7 @@ fn before(subject: &Subject) -> Vec<Value> {
 pub(super) struct Play<'a> {
     stage: &'a Stage,
     room: &'a Room<'a>,
+    beat: &'a Beat<'a>,
     namespace: String,
     after: &'a Subject,
     budgets: Vec<(String, &'a Value)>,
@@ -91,6 +94,7 @@ impl<'a> Play<'a> {
     pub(super) async fn open(
         stage: &'a Stage,
         room: &'a Room<'a>,
+        beat: &'a Beat<'a>,
         subject: &Subject,
         after: &'a Subject,
     ) -> Result<(Self, Value), Trouble> {
@@ -122,6 +126,7 @@ impl<'a> Play<'a> {
         let mut play = Self {
             stage,
             room,
+            beat,
             namespace,
             after,
             budgets,
@@ -133,7 +138,7 @@ impl<'a> Play<'a> {
         play.healthy("their creation").await?;
         play.total = total;
         play.make_change(subject).await?;
-        play.healthy(CHANGE).await?;
+        play.healthy("the change").await?;
         let has_strangers = of_kind(after, "Pod").next().is_some();
         let is_whole = |budget: &Value| has_strangers || is_of_now(budget);
         let counts = counted(stage, &play.namespace, &play.budgets, is_whole).await?;
@@ -195,54 +200,72 @@ impl<'a> Play<'a> {
             |pods: &Objects| (pods.len() == self.total && pods.values().all(|pod| is_ready(pod))).then_some(());
         let what = format!("{} ready pods after {after}", self.total);
         self.stage.mirror.until(Watched::Pods, &self.namespace, &what, LIMIT, all_ready).await?;
-        self.nudge(after == CHANGE).await?;
-        mirror.catch_up(&self.stage.api, Watched::DisruptionBudgets, &self.namespace, LIMIT).await?;
         let has_strangers = of_kind(self.after, "Pod").next().is_some();
-        loop {
-            let stale = self
-                .until("every pod is counted", |pods, budgets| {
-                    if let Some(stale) = self.stale(pods, budgets) {
-                        return Some(Some(stale));
-                    }
-                    let is_counted = |(budget, pods): (&String, &usize)| {
-                        budgets.get(budget).is_some_and(|budget| is_settled(budget, Some(*pods)))
-                    };
-                    // Nor is it a count of the controllers from before they were scaled; pods of none are in no such count.
-                    let is_scaled = |budget: &Arc<Value>| {
-                        let number = |field: &str| budget["status"][field].as_u64().unwrap_or(0);
-                        let (expected, healthy) = (number("expectedPods"), number("currentHealthy"));
-                        let is_enough = expected == 0 || expected >= healthy || has_strangers;
-                        usize::try_from(expected).is_ok_and(|expected| expected <= self.total) && is_enough
-                    };
-                    (budgets.values().all(is_scaled) && self.matched.iter().all(is_counted)).then_some(None)
-                })
-                .await?;
-            match stale {
-                None => return Ok(()),
-                Some((budget, pod)) => self.forget(&budget, &pod).await?,
+        let began = Instant::now();
+        while began.elapsed() < LIMIT {
+            // Once may not be enough: of a set that was scaled the controller hears later than of its pods, and does not look again.
+            self.recount().await?;
+            let pods = mirror.now(Watched::Pods, &self.namespace);
+            let budgets = mirror.now(Watched::DisruptionBudgets, &self.namespace);
+            if let Some((budget, pod)) = self.stale(&pods, &budgets) {
+                self.forget(&budget, &pod).await?;
+                continue;
+            }
+            let is_counted = |(budget, pods): (&String, &usize)| {
+                budgets.get(budget).is_some_and(|budget| is_settled(budget, Some(*pods)))
+            };
+            // Nor is it a count of the controllers from before they were scaled; pods of none are in no such count.
+            let is_scaled = |budget: &Arc<Value>| {
+                let number = |field: &str| budget["status"][field].as_u64().unwrap_or(0);
+                let (expected, healthy) = (number("expectedPods"), number("currentHealthy"));
+                let is_enough = expected == 0 || expected >= healthy || has_strangers;
+                usize::try_from(expected).is_ok_and(|expected| expected <= self.total) && is_enough
+            };
+            if budgets.values().all(is_scaled) && self.matched.iter().all(is_counted) {
+                return Ok(());
             }
         }
+        Err(Late { what: format!("that all of {} is counted after {after}", self.namespace), limit: LIMIT }.into())
     }
 
-    /// The controller looks at one budget only when a pod changes, whichever comes first of those that select it: where there are
-    /// several, each is changed so that it is looked at.
-    async fn nudge(&self, is_changed: bool) -> Result<(), Trouble> {
-        let may_share = self.covering.is_empty() || self.covering.values().any(|budgets| budgets.len() > 1);
-        // Nor does it look when a set is scaled, but at the pods that come and go, when it may not have heard of that.
-        if !is_changed && (self.budgets.len() < 2 || !may_share) {
-            return Ok(());
-        }
-        for (budget, _) in &self.budgets {
+    /// Waits until every budget is counted anew, from the pods that are there when this is called. The controller looks at one budget
+    /// only when a pod changes, whichever comes first of those that select it; it looks at pods that it has not heard of yet as
+    /// they were; and what it writes does not tell which those are. So it hears of all pods first, and each budget changes then.
+    async fn recount(&self) -> Result<(), Trouble> {
+        self.beat.heard().await?;
+        let mut wanted = BTreeMap::new();
+        for (budget, object) in &self.budgets {
+            let selector = &object["spec"]["selector"];
+            // It selects nothing, and counts nothing.
+            if selector.is_null() {
+                continue;
+            }
+            // A selector that selects the same: only a change of its spec is one that the status tells of.
+            let mut expressions = selector["matchExpressions"].as_array().cloned().unwrap_or_default();
+            let never = format!("quorate.dev/never-{}", fastrand::u32(..));
+            expressions.push(json!({ "key": never, "operator": "DoesNotExist" }));
+            let change = json!({ "spec": { "selector": { "matchExpressions": expressions } } });
             let path = self.stage.api.path("policy/v1", "PodDisruptionBudget", &self.namespace, budget);
-            let change = json!({ "metadata": { "annotations": { "looked-at": fastrand::u32(..).to_string() } } });
-            self.stage.api.patch(&path, Patch::Merge, &change).await?;
+            let patched = self.stage.api.patch(&path, Patch::Merge, &change).await?;
+            wanted.insert(budget, patched["metadata"]["generation"].as_i64());
         }
-        Ok(())
+        let is_counted = |budgets: &Objects| {
+            let is_counted = |(budget, generation): (&&String, &Option<i64>)| {
+                let status = &budgets[*budget]["status"];
+                status["observedGeneration"].as_i64() == *generation || is_failed(status)
+            };
+            (wanted.keys().all(|budget| budgets.contains_key(*budget)) && wanted.iter().all(is_counted)).then_some(())
+        };
+        let what = "budgets that are counted anew";
+        let mirror = &self.stage.mirror;
+        Ok(mirror.until(Watched::DisruptionBudgets, &self.namespace, what, LIMIT, is_counted).await?)
     }
 
     /// A budget counts no pod that it has let go until that is gone, for two minutes; where another of the same name came
     /// before it looked, it would take that one for the first. A real kubelet takes seconds to end a pod.
     async fn forget(&self, budget: &str, pod: &str) -> Result<(), Trouble> {
+        // Not before it has looked at the pod that came: it might take the one that went for that.
+        self.recount().await?;
         let path = self.stage.api.path("policy/v1", "PodDisruptionBudget", &self.namespace, budget);
         let gone = json!({ "status": { "disruptedPods": { pod: null } } });
         let patched = self.stage.api.patch(&format!("{path}/status"), Patch::Merge, &gone).await?;
@@ -264,6 +287,8 @@ impl<'a> Play<'a> {
         let mut drained = Vec::new();
         for node in self.room.nodes() {
             self.room.cordon(node, true).await?;
+            // Pods are ready at once here, where a kubelet takes seconds: the controller may still count those before them.
+            self.recount().await?;
             let pods = self.stage.mirror.now(Watched::Pods, &self.namespace);
             let here = pods.iter().filter(|(_, pod)| pod["spec"]["nodeName"] == node.as_str());
             let mut went = Vec::new();
@@ -319,41 +344,91 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// Drains all nodes at once, for each ensemble once: every pod is asked for once, those of the ensemble first, and none comes back.
+    /// Drains all nodes at once, for each ensemble once, before any pod is replaced: the members of the smallest set are asked for
+    /// first, and all again until a round in which none goes.
     pub(super) async fn drain_at_once(&self) -> Result<Value, Trouble> {
         let mut seen = BTreeMap::new();
         for (ensemble, members) in self.ensembles() {
-            for node in self.room.nodes() {
-                self.room.cordon(node, true).await?;
-            }
+            self.replace_pods(false).await?;
             let from = self.moment();
-            let pods = self.stage.mirror.now(Watched::Pods, &self.namespace);
-            let (ours, others): (Vec<_>, Vec<_>) = pods.iter().partition(|(pod, _)| members.contains(*pod));
-            let mut evicted = BTreeMap::new();
+            let mut evicted = BTreeSet::new();
             let mut nodes = BTreeSet::new();
-            for (pod, object) in ours.into_iter().chain(others) {
-                if self.evict(pod, object).await? == 200 {
-                    evicted.insert(pod.clone(), object["metadata"]["uid"].clone());
+            let mut left = self.smallest_first(&members);
+            loop {
+                let before = left.len();
+                // Where a pod is just gone, its set may be counted still.
+                self.recount().await?;
+                for pod in std::mem::take(&mut left) {
+                    let here = self.stage.mirror.now(Watched::Pods, &self.namespace);
+                    let object = here.get(&pod).cloned().unwrap_or_default();
+                    if self.evict(&pod, &object).await? != 200 {
+                        left.push(pod);
+                        continue;
+                    }
                     let node = object["spec"]["nodeName"].as_str().unwrap_or_default();
                     nodes.insert(node.trim_start_matches(&format!("{}-", self.room.id)).to_owned());
+                    evicted.insert(pod);
+                }
+                let is_gone = |pods: &Objects| (!evicted.iter().any(|pod| pods.contains_key(pod))).then_some(());
+                let what = "evicted pods are gone";
+                self.stage.mirror.until(Watched::Pods, &self.namespace, what, LIMIT, is_gone).await?;
+                if left.len() == before || left.is_empty() {
+                    break;
                 }
             }
-            let is_gone = |pods: &Objects| {
-                let is_another =
-                    |(pod, uid): (&String, &Value)| pods.get(pod).is_none_or(|pod| pod["metadata"]["uid"] != *uid);
-                evicted.iter().all(is_another).then_some(())
-            };
-            self.stage.mirror.until(Watched::Pods, &self.namespace, "evicted pods are gone", LIMIT, is_gone).await?;
             let least = self.least(from)[&ensemble].clone();
-            for node in self.room.nodes() {
-                self.room.cordon(node, false).await?;
-            }
+            self.replace_pods(true).await?;
             self.healthy("a drain at once").await?;
-            let evicted: Vec<&String> = evicted.keys().filter(|pod| members.contains(*pod)).collect();
             let told = json!({ "evicted": evicted, "nodes": nodes, "least": least, "members": members.len() });
             seen.insert(ensemble, told);
         }
         Ok(json!(seen))
+    }
+
+    /// The members, those of the set with the fewest first.
+    fn smallest_first(&self, members: &BTreeSet<String>) -> Vec<String> {
+        let mut sets: Vec<Vec<String>> = of_kind(self.after, "StatefulSet").map(self::members).collect();
+        sets.sort_by_key(Vec::len);
+        sets.into_iter().flatten().filter(|pod| members.contains(pod)).collect()
+    }
+
+    /// Whether new pods may be made: a set whose pods cannot be replaced for a while is what a moment is that is hard to hit.
+    async fn replace_pods(&self, may: bool) -> Result<(), Trouble> {
+        let api = &self.stage.api;
+        let quota = json!({
+            "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "none", "namespace": self.namespace },
+            "spec": { "hard": { "pods": "0" } },
+        });
+        if may {
+            api.delete(&api.path_of(&quota, false)).await?;
+        } else {
+            api.create(&quota).await?;
+        }
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "another", "namespace": self.namespace },
+            "spec": { "containers": [{ "name": "main", "image": "example.com/another:1" }] },
+        });
+        // What admission has heard of no watch tells.
+        let heard = async {
+            loop {
+                match (api.dry_run(&pod).await, may) {
+                    (Ok(_), true) => return Ok(()),
+                    (Err(refusal), false) if refusal.code == 403 => return Ok(()),
+                    (Err(refusal), _) if refusal.code != 403 => return Err(Trouble::Failed(refusal.into())),
+                    _ => sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        timeout(LIMIT, heard).await.map_err(|_| Trouble::Failed(anyhow!("a quota is not heard of")))??;
+        if may {
+            // Its controller tries again the later the oftener it was refused, and at once where the set changes.
+            for set in of_kind(self.after, "StatefulSet") {
+                let path = api.path_of(&self.room.place(set), false);
+                let change = json!({ "metadata": { "annotations": { "looked-at": fastrand::u32(..).to_string() } } });
+                api.patch(&path, Patch::Merge, &change).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The pods of each set that is none of several, and of those that are, by what [`Self::least`] calls them.
@@ -567,7 +642,10 @@ pub(super) fn story(subject: &Subject, seen: &Value) -> Option<(&'static [&'stat
                 drained[field].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
             };
             let steps = vec![
-                format!("{} are drained at the same time", texts("nodes").join(" and ")),
+                format!(
+                    "{} are drained at the same time, before any evicted pod is replaced",
+                    texts("nodes").join(" and ")
+                ),
                 format!("{} are evicted, none of them refused", texts("evicted").join(", ")),
                 are_left(left, total, &format!("members of {ensemble}")),
             ];
