@@ -159,9 +159,10 @@ impl<'a> Placement<'a> {
     }
 
     /// Whether `spread` counts members of the set and nothing else: pods of others that it counts fill domains up, and
-    /// let two members share one.
+    /// let two members share one. A revision is of one set: it has the set's name, by `newRevision` in
+    /// `pkg/controller/statefulset/stateful_set_utils.go`.
     pub(crate) fn is_counted_alone(&self, spread: &Sight<'_>) -> bool {
-        spread.selector.implies(&self.set.selector)
+        spread.marks & marks::LASTING == 0 || spread.selector.implies(&self.set.selector)
     }
 
     /// The most members that `spread` lets share one domain: proven, or all.

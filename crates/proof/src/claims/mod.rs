@@ -9,6 +9,7 @@ mod budget_view;
 mod budget_wrong;
 mod drain;
 mod drain_play;
+mod drain_story;
 mod failure;
 mod mutation;
 mod non_root;

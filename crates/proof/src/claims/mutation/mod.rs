@@ -103,7 +103,12 @@ impl Claim for Mutation {
                         let errors = said.findings.into_iter().filter(|found| found.level == "error");
                         left = errors.map(|found| found.message).collect();
                         differences(&stored, &stored_mutated, "", &mut elsewhere);
-                        elsewhere.retain(|path| !is_named(path, &patches));
+                        // What neither object says the API server makes of what they say: of a pod's requests, the sum of its containers'.
+                        let is_said = |path: &str| {
+                            let place = path.trim_end_matches("/-");
+                            object.pointer(place).is_some() || mutated.pointer(place).is_some()
+                        };
+                        elsewhere.retain(|path| !is_named(path, &patches) && is_said(path));
                     }
                     Err(Trouble::Unplayable(why)) => refused = why.into(),
                     Err(trouble) => return Err(trouble),

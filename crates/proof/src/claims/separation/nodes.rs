@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::plan::Plan;
-use super::play::{Closing, Play, Shares, listed};
+use super::play::{Change, Closing, Play, Shares, listed};
 use crate::claim::Trouble;
 use crate::room::{Room, Stage};
 
@@ -42,15 +42,20 @@ async fn play_in(room: &mut Room<'_>, plan: &Plan, is_bare: bool) -> Result<Node
     };
     if all_placed && !shared(&scene) {
         if plan.old.is_some() {
-            scene.roll().await?;
+            scene.roll(Change::Template).await?;
         }
         if !shared(&scene) {
             all_placed = lose(&mut scene).await?;
         }
-        if plan.old.is_none() && all_placed && !shared(&scene) {
+        // What holds of one revision only ends with the next update, if not with the one that brought it.
+        if (plan.old.is_none() || plan.is_by_revision()) && all_placed && !shared(&scene) {
             scene.log.clear();
-            scene.roll().await?;
+            scene.roll(Change::Annotation).await?;
         }
+    }
+    // Such as one that asks for a pod beside it that there can never be: it says nothing of who shares what.
+    if plan.is_choosy && !scene.ever_placed() {
+        return Err(Trouble::Unplayable("no member ever finds a place".to_owned()));
     }
     let found = scene.shares();
     let story = if found.steady.is_some() || found.update.is_some() { scene.story() } else { Vec::new() };

@@ -151,6 +151,13 @@ impl Plan {
         (self.members - 1) / 2
     }
 
+    /// Whether something looks at pods of one revision only.
+    pub(super) fn is_by_revision(&self) -> bool {
+        let pod = spec(&self.set);
+        let mut all = items(pod, REQUIRED).chain(items(pod, "/topologySpreadConstraints"));
+        all.any(|it| items(it, "/matchLabelKeys").any(|key| key == "controller-revision-hash"))
+    }
+
     /// The set as it is in this room.
     pub(super) fn place(room: &Room<'_>, set: &Value) -> Value {
         let mut set = room.place(set);

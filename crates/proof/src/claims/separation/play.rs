@@ -40,6 +40,15 @@ pub(super) enum Closing {
     Remove,
 }
 
+/// What an update changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// All of the template: the old set becomes the new one.
+    Template,
+    /// Nothing but the revision.
+    Annotation,
+}
+
 /// The members and their nodes.
 pub(super) struct Play<'p, 'r, 's> {
     pub(super) plan: &'p Plan,
@@ -163,9 +172,9 @@ impl<'p, 'r, 's> Play<'p, 'r, 's> {
         Ok(())
     }
 
-    /// Replaces the set by the new one; where there is no other, changes an annotation of its template.
-    pub(super) async fn update(&self) -> Result<(), Trouble> {
-        if self.plan.old.is_none() {
+    /// Replaces the old set by the new one, or changes an annotation of its template.
+    pub(super) async fn update(&self, change: Change) -> Result<(), Trouble> {
+        if change == Change::Annotation {
             let annotations = json!({ "quorate.dev/change": "1" });
             return self
                 .change(&json!({ "spec": { "template": { "metadata": { "annotations": annotations } } } }))
@@ -318,6 +327,13 @@ impl<'p, 'r, 's> Play<'p, 'r, 's> {
         }
     }
 
+    /// Whether some member ever had a place.
+    pub(super) fn ever_placed(&self) -> bool {
+        let mut any = false;
+        self.replay(|_, _| any = true);
+        any
+    }
+
     /// Members that ever shared a node.
     pub(super) fn shares(&self) -> Shares {
         let mut shares = Shares::default();
@@ -414,7 +430,7 @@ impl<'p, 'r, 's> Play<'p, 'r, 's> {
 
     /// Replaces the members one by one, from the last to the first, as the controller does: each finds its own node closed by `closing`
     /// and all others open, and gets its own node back only when the scheduler has refused the others.
-    pub(super) async fn roll(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn roll(&mut self, change: Change) -> Result<(), Trouble> {
         let last = self.plan.members - 1;
         let names: Vec<String> = (0..self.plan.members).map(|member| self.pod(member)).collect();
         self.log.push(format!("{} run on a node each", listed(&names)));
@@ -422,7 +438,7 @@ impl<'p, 'r, 's> Play<'p, 'r, 's> {
         self.close(own, Closing::Cordon, true).await?;
         self.log.push(format!("{}, where {} runs, is cordoned", self.title(own), self.pod(last)));
         let mut gone: BTreeSet<String> = self.uid(last).into_iter().collect();
-        self.update().await?;
+        self.update(change).await?;
         self.log.push(format!("the template is changed, and {} is replaced", self.pod(last)));
         for member in (0..=last).rev() {
             self.settle(self.plan.members, &gone).await?;

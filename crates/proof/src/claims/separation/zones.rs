@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::plan::{HOSTNAME, Plan, REQUIRED, items, spec};
-use super::play::{Closing, Play, listed};
+use super::play::{Change, Closing, Play, listed};
 use crate::claim::Trouble;
 use crate::room::{Room, Stage};
 
@@ -75,8 +75,7 @@ async fn play_in(room: &mut Room<'_>, plan: &Plan, zones: usize, old: Option<&Va
     let mut all = true;
     for member in 0..plan.members {
         // What is old stands as well as it may; what is judged, as badly.
-        let order =
-            if plan.old.is_some() { vec![usize::try_from(member).unwrap_or(0) % zones] } else { spread.order() };
+        let order = if old.is_some() { vec![usize::try_from(member).unwrap_or(0) % zones] } else { spread.order() };
         all = spread.put(member, &order, set).await?;
         if !all {
             break;
@@ -173,7 +172,8 @@ impl Spread<'_, '_, '_, '_> {
             let gone = self.scene.uid(member).into_iter().collect();
             match back.take() {
                 None => {
-                    self.scene.update().await?;
+                    let change = if self.scene.plan.old.is_some() { Change::Template } else { Change::Annotation };
+                    self.scene.update(change).await?;
                     self.scene.log.push(format!("the template is changed, and {} is replaced", self.scene.pod(member)));
                 }
                 // The one before comes back, and this one is replaced.
