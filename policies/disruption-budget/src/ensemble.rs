@@ -4,17 +4,16 @@ use policy::lookup::{DEPLOYMENTS, DISRUPTION_BUDGETS, Object, STATEFUL_SETS};
 use policy::quorum::{self, majority};
 use policy::{Fault, Finding, Level, ObjectRef, Quorum, Review};
 use serde_json::Value;
-use workload::edit::Edit;
 use workload::member::Set;
 use workload::node::object;
 use workload::selector::{Answer, Labels};
 use workload::texts::join;
-use workload::{Malformed, Node, Path};
+use workload::{Malformed, Node};
 
-use crate::budget::{Budget, Coverage, Limit, Others};
+use crate::budget::{Budget, Coverage, Others};
 
-const MAX_UNAVAILABLE: &str = "maxUnavailable";
-const MIN_AVAILABLE: &str = "minAvailable";
+pub(crate) const MAX_UNAVAILABLE: &str = "maxUnavailable";
+pub(crate) const MIN_AVAILABLE: &str = "minAvailable";
 
 /// A set of the namespace.
 pub(crate) struct Member {
@@ -73,10 +72,12 @@ impl Namespace {
                 Err(_) => namespace.is_incomplete = true,
             }
         }
-        // A look-up more is a watch more, and few budgets need it.
+        // A look-up more is a watch more, and few budgets need it: those whose advice is a number of pods, too.
         let counts_others = |budget: &Budget| {
-            let selects = |member: &Member| member.set.count(&budget.selector).0 > 0;
-            budget.counts_others() && namespace.members.iter().any(selects)
+            let selects = |member: &Member| {
+                (budget.counts_others() || member.ensemble.is_some()) && member.set.count(&budget.selector).0 > 0
+            };
+            namespace.members.iter().any(selects)
         };
         if namespace.budgets.iter().any(counts_others) {
             for object in review.cluster.list(&DEPLOYMENTS)? {
@@ -201,16 +202,16 @@ impl<'a> Ensemble<'a> {
         all
     }
 
-    /// The limit that is right for an ensemble that can miss a member at all: one that stays right when it is scaled, wherever
-    /// the members that may go are enough beside sets of one member, which a budget forgets with it.
-    pub(crate) fn right_limit(&self) -> (&'static str, i64) {
+    /// The limit that is right, in place of `covering`'s or of all, for an ensemble that can miss a member at all.
+    /// `maxUnavailable: 1` stays right when a set is scaled; but with it the budget forgets sets of one member, so that all of
+    /// these and one more may go.
+    pub(crate) fn right_limit(&self, covering: Option<&Covering<'_>>) -> (&'static str, i64) {
         let single: i64 = self.sets.iter().map(|set| i64::from(set.replicas == 1)).sum();
-        if single > 0 && single >= self.spare() { (MIN_AVAILABLE, self.members - 1) } else { (MAX_UNAVAILABLE, 1) }
-    }
-
-    pub(crate) fn right_limit_text(&self) -> String {
-        let (field, pods) = self.right_limit();
-        join(&[field, &pods.to_string()], ": ")
+        if single >= self.spare() {
+            (MIN_AVAILABLE, covering.map_or(self.members, |covering| covering.coverage.pods) - 1)
+        } else {
+            (MAX_UNAVAILABLE, 1)
+        }
     }
 
     /// How many may be missing before something is lost.
@@ -228,8 +229,13 @@ impl<'a> Ensemble<'a> {
 
     /// What a finding about `budget` and all of the ensemble is about: the same whichever of its sets is looked at.
     pub(crate) fn subject(&self, budget: &Budget) -> String {
-        let first = self.sets.first().map_or("", |set| &set.name);
-        join(&[budget.name.as_str(), first], "/")
+        let mut first = &self.member.set.name;
+        for set in &self.sets {
+            if set.replicas > 0 && set.name < *first {
+                first = &set.name;
+            }
+        }
+        join(&[&budget.name, first], "/")
     }
 
     /// Why it matters how many are missing.
@@ -267,22 +273,4 @@ impl<'a> Ensemble<'a> {
             ])
         })
     }
-}
-
-/// The edits that give the judged budget the right limit.
-pub(crate) fn set_right_limit(ensemble: &Ensemble<'_>, budget: &Budget) -> Vec<Edit> {
-    if !budget.is_judged {
-        return Vec::new();
-    }
-    let (field, pods) = ensemble.right_limit();
-    let other = match budget.limit {
-        Limit::MaxUnavailable(_) => MAX_UNAVAILABLE,
-        Limit::MinAvailable(_) => MIN_AVAILABLE,
-        Limit::Nothing => field,
-    };
-    let mut edits = vec![Edit::Set { path: Path::fields("spec").field(field), value: pods.into() }];
-    if other != field {
-        edits.push(Edit::Remove { path: Path::fields("spec").field(other) });
-    }
-    edits
 }

@@ -98,7 +98,7 @@ impl DisruptionBudget {
         if ensemble.budgets.is_empty() {
             findings.extend(self.missing(review, &namespace, &ensemble));
         } else {
-            findings.extend(unsound(review, &namespace, &ensemble));
+            findings.extend(unsound(review, &namespace, &ensemble, self.missing_level(review)));
         }
         Ok(findings)
     }
@@ -119,7 +119,7 @@ impl DisruptionBudget {
                 findings.extend(self.missing(review, &namespace, &ensemble));
             }
             if ensemble.budgets.iter().any(|covering| covering.budget.is_judged) {
-                for finding in unsound(review, &namespace, &ensemble) {
+                for finding in unsound(review, &namespace, &ensemble, self.missing_level(review)) {
                     // What another budget gets wrong is told where that one, or the set, is judged.
                     let is_about_this = finding.object.is_none() || finding.code == OVERLAPPING;
                     if is_about_this
@@ -211,19 +211,24 @@ impl DisruptionBudget {
                 Problem::Invalid(member.set.name.as_str().into()),
                 format!("no PodDisruptionBudget covers {}, so that drains may evict them all at once", ensemble.pods()),
             );
-            match ensemble.right_budget(namespace) {
-                Some(budget) => finding
+            if let Some(budget) = ensemble.right_budget(namespace) {
+                finding
                     .advise("create a PodDisruptionBudget with maxUnavailable: 1 and the set's selector")
-                    .create(budget),
-                None => finding.advise(format!(
-                    "create one PodDisruptionBudget with {}, and a selector for the pods of all its sets",
-                    ensemble.right_limit_text()
-                )),
+                    .create(budget)
+            } else {
+                let (field, pods) = ensemble.right_limit(None);
+                finding.advise(format!(
+                    "create one PodDisruptionBudget with {field}: {pods}, and a selector for the pods of all its sets"
+                ))
             }
         };
+        Some(ensemble.weigh(finding, self.missing_level(review)))
+    }
+
+    /// What a partner is that is not there.
+    fn missing_level(&self, review: &Review<'_>) -> Level {
         // A dry run stores nothing, so that what belongs together cannot be there yet.
-        let severity = if review.request.dry_run { Severity::Warn } else { self.missing };
-        Some(ensemble.weigh(finding, severity.level()))
+        if review.request.dry_run { Level::Warning } else { self.missing.level() }
     }
 }
 

@@ -7,12 +7,17 @@ use workload::texts::join;
 use workload::{Malformed, Path};
 
 use crate::budget::{Coverage, Limit};
-use crate::ensemble::{Covering, Ensemble, Namespace, set_right_limit};
+use crate::ensemble::{Covering, Ensemble, MAX_UNAVAILABLE, MIN_AVAILABLE, Namespace};
 
 pub(crate) const OVERLAPPING: &str = "overlapping-budgets";
 
-/// What is wrong with the budgets that cover pods of the ensemble.
-pub(crate) fn unsound(review: &Review<'_>, namespace: &Namespace, ensemble: &Ensemble<'_>) -> Vec<Finding> {
+/// What is wrong with the budgets that cover pods of the ensemble. `missing` is what a partner is that is not there.
+pub(crate) fn unsound(
+    review: &Review<'_>,
+    namespace: &Namespace,
+    ensemble: &Ensemble<'_>,
+    missing: Level,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     for covering in &ensemble.budgets {
         let budget = covering.budget;
@@ -28,7 +33,7 @@ pub(crate) fn unsound(review: &Review<'_>, namespace: &Namespace, ensemble: &Ens
                 .advise("select by the labels of the set's own selector"),
             );
         } else if covering.coverage.disruptions == 0 {
-            findings.extend(blocks_drains(review, ensemble, covering));
+            findings.extend(blocks_drains(review, ensemble, covering, missing));
         }
         if budget.evicts_unhealthy && ensemble.votes() && ensemble.needs_budget() {
             findings.push(
@@ -56,7 +61,12 @@ pub(crate) fn unsound(review: &Review<'_>, namespace: &Namespace, ensemble: &Ens
     findings
 }
 
-fn blocks_drains(review: &Review<'_>, ensemble: &Ensemble<'_>, covering: &Covering<'_>) -> Option<Finding> {
+fn blocks_drains(
+    review: &Review<'_>,
+    ensemble: &Ensemble<'_>,
+    covering: &Covering<'_>,
+    missing: Level,
+) -> Option<Finding> {
     // Two members that vote can spare none: what is wrong is their number, which odd-replicas tells.
     if ensemble.votes() && ensemble.members == 2 {
         return None;
@@ -89,11 +99,45 @@ fn blocks_drains(review: &Review<'_>, ensemble: &Ensemble<'_>, covering: &Coveri
         .why("every drain of a node with such a pod waits until somebody changes the budget")
         // Nothing is lost by an UPDATE to it: drains wait, and the way to another sound state leads through it.
         .level(if review.is_create() { Level::Error } else { Level::Warning });
-    Some(if ensemble.members == 1 {
+    // What must stay of an ensemble is right once all of its sets are there.
+    let grows = ensemble.member.ensemble.is_some() && matches!(budget.limit, Limit::MinAvailable(_));
+    Some(if grows && missing == Level::Warning {
+        finding.level(missing).advise("leave it, if sets of the ensemble are still to come")
+    } else if ensemble.members == 1 {
         finding.advise("remove the budget: a single pod cannot be moved without being away for a moment")
     } else {
-        finding.advise(format!("use {} instead", ensemble.right_limit_text())).fix(set_right_limit(ensemble, budget))
+        use_right_limit(finding, ensemble, covering)
     })
+}
+
+/// Advice, and the edits where one budget will do: they give it the right limit.
+fn use_right_limit(finding: Finding, ensemble: &Ensemble<'_>, covering: &Covering<'_>) -> Finding {
+    let (budget, spare) = (covering.budget, ensemble.spare());
+    let (mut before, mut after, mut edits) = ("use ", " instead".to_owned(), Vec::new());
+    let is_alone = ensemble.uncovered == 0 && ensemble.budgets.len() == 1;
+    let (field, pods) = ensemble.right_limit(is_alone.then_some(covering));
+    if is_alone {
+        let other = match budget.limit {
+            Limit::MaxUnavailable(_) => MAX_UNAVAILABLE,
+            Limit::MinAvailable(_) => MIN_AVAILABLE,
+            Limit::Nothing => field,
+        };
+        if other == MIN_AVAILABLE && other != field && covering.coverage.disruptions > spare {
+            let raised = (covering.coverage.pods - spare).to_string();
+            after = join(&[&after, ", or raise minAvailable to ", &raised, " before the set grows"], "");
+        }
+        if budget.is_judged {
+            edits.push(Edit::Set { path: Path::fields("spec").field(field), value: pods.into() });
+            if other != field {
+                edits.push(Edit::Remove { path: Path::fields("spec").field(other) });
+            }
+        }
+    } else if ensemble.uncovered > 0 {
+        before = "select all of them, and use ";
+    } else {
+        before = "use one budget for all of them, with ";
+    }
+    finding.advise(join(&[before, field, ": ", &pods.to_string(), &after], "")).fix(edits)
 }
 
 fn overlapping(review: &Review<'_>, namespace: &Namespace, ensemble: &Ensemble<'_>) -> Option<Finding> {
@@ -133,13 +177,12 @@ fn too_many(namespace: &Namespace, ensemble: &Ensemble<'_>) -> Option<Finding> {
     if !ensemble.needs_budget() || disruptions <= allowed {
         return None;
     }
-    // The budget that allows most; where pods are left out, the one that leaves them out.
-    let covering = ensemble
-        .budgets
-        .iter()
-        .max_by_key(|covering| if forgets { covering.unreplaced } else { covering.coverage.disruptions })?;
+    // The budget that allows most; where pods are left out, the one that leaves them out; the one that forgets most.
+    let covering = ensemble.budgets.iter().max_by_key(|covering| {
+        let at_once = covering.coverage.disruptions;
+        if forgets { covering.unreplaced - at_once.min(covering.pods) } else { at_once }
+    })?;
     let budget = covering.budget;
-    let right = ensemble.right_limit_text();
     let finding = if ensemble.uncovered > 0 && !forgets {
         Finding::error(
             "uncovered-members",
@@ -151,7 +194,6 @@ fn too_many(namespace: &Namespace, ensemble: &Ensemble<'_>) -> Option<Finding> {
                 ensemble.pods()
             ),
         )
-        .advise(format!("select all of them, and use {right}"))
     } else {
         let taken = disruptions.min(members);
         let (code, lets) = match (forgets, ensemble.votes()) {
@@ -163,7 +205,7 @@ fn too_many(namespace: &Namespace, ensemble: &Ensemble<'_>) -> Option<Finding> {
         };
         let reason =
             format!("{lets} drains take {taken} of {members} members at once, but only {allowed} may be missing");
-        let finding = Finding::error(
+        Finding::error(
             code,
             budget.limit_path(),
             Problem::Invalid(budget.limit_value.clone()),
@@ -171,20 +213,13 @@ fn too_many(namespace: &Namespace, ensemble: &Ensemble<'_>) -> Option<Finding> {
                 0 => reason,
                 others => format!("{reason}: it also counts {others} pods that are not members"),
             },
-        );
-        let raised = covering.coverage.pods - allowed;
-        match budget.limit {
-            _ if ensemble.budgets.len() > 1 => finding.advise(format!("use one budget with {right} for all of them")),
-            Limit::MinAvailable(_) if !forgets => finding
-                .advise(format!("use {right} instead, or raise minAvailable to {raised} before the set grows"))
-                .fix(set_right_limit(ensemble, budget)),
-            _ => finding.advise(format!("use {right}")).fix(set_right_limit(ensemble, budget)),
-        }
+        )
     }
     .about(ensemble.subject(budget))
     .at(namespace.reference(budget))
     .measure(disruptions - allowed)
     .why("a budget that lets all pods go at once holds nothing back");
+    let finding = use_right_limit(finding, ensemble, covering);
     Some(ensemble.weigh(finding, if forgets { Level::Warning } else { Level::Error }))
 }
 

@@ -49,7 +49,7 @@ impl Claim for Drain {
                      they are. All of this holds of a set that is scaled as of a new one. What is said of updates holds with the feature \
                      MaxUnavailableStatefulSet, which Kubernetes 1.36 has off by default.",
             tried: "each pod of each node is evicted through the eviction API, as often as a drain would ask, and the node uncordoned before \
-                    the next; then every pod is asked for until no more go, while a quota keeps all from being replaced, the smallest set first. Each state of each pod is watched. A drain never \
+                    the next; then every pod is asked for until no more go, while a quota keeps all from being replaced, the largest set that may go first. Each state of each pod is watched. A drain never \
                     ends when all pods are ready and counted and the budget allows none. Sets with `rollingUpdate.maxUnavailable` are updated. \
                     A quarter of the sets is scaled first, through the scale subresource.",
             count: 200,

@@ -331,8 +331,8 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// Drains all nodes at once, for each ensemble once, before any pod is replaced: the members of the smallest set are asked for
-    /// first, and all again until a round in which none goes.
+    /// Drains all nodes at once, for each ensemble once, before any pod is replaced: first the largest set whose pods may all go, and
+    /// again, until there is none; then all that are left, until a round in which none goes.
     pub(super) async fn drain_at_once(&self) -> Result<Value, Trouble> {
         let mut seen = BTreeMap::new();
         for (ensemble, members) in self.ensembles() {
@@ -340,26 +340,23 @@ impl<'a> Play<'a> {
             let from = self.moment();
             let mut evicted = BTreeSet::new();
             let mut nodes = BTreeSet::new();
-            let mut left = self.smallest_first(&members);
             loop {
-                let before = left.len();
                 // Where a pod is just gone, its set may be counted still.
                 self.recount().await?;
-                for pod in std::mem::take(&mut left) {
+                let before = evicted.len();
+                for pod in self.next_to_go(&members) {
                     let here = self.stage.mirror.now(Watched::Pods, &self.namespace);
                     let object = here.get(&pod).cloned().unwrap_or_default();
-                    if self.evict(&pod, &object).await? != 200 {
-                        left.push(pod);
-                        continue;
+                    if self.evict(&pod, &object).await? == 200 {
+                        let node = object["spec"]["nodeName"].as_str().unwrap_or_default();
+                        nodes.insert(node.trim_start_matches(&format!("{}-", self.room.id)).to_owned());
+                        evicted.insert(pod);
                     }
-                    let node = object["spec"]["nodeName"].as_str().unwrap_or_default();
-                    nodes.insert(node.trim_start_matches(&format!("{}-", self.room.id)).to_owned());
-                    evicted.insert(pod);
                 }
                 let is_gone = |pods: &Objects| (!evicted.iter().any(|pod| pods.contains_key(pod))).then_some(());
                 let what = "evicted pods are gone";
                 self.stage.mirror.until(Watched::Pods, &self.namespace, what, LIMIT, is_gone).await?;
-                if left.len() == before || left.is_empty() {
+                if evicted.len() == before || evicted.len() == members.len() {
                     break;
                 }
             }
@@ -372,11 +369,25 @@ impl<'a> Play<'a> {
         Ok(json!(seen))
     }
 
-    /// The members, those of the set with the fewest first.
-    fn smallest_first(&self, members: &BTreeSet<String>) -> Vec<String> {
-        let mut sets: Vec<Vec<String>> = of_kind(self.after, "StatefulSet").map(self::members).collect();
-        sets.sort_by_key(Vec::len);
-        sets.into_iter().flatten().filter(|pod| members.contains(pod)).collect()
+    /// Of these members those of the largest set that may all go, by what the budgets say now; all where there is no such set.
+    fn next_to_go(&self, members: &BTreeSet<String>) -> Vec<String> {
+        let pods = self.stage.mirror.now(Watched::Pods, &self.namespace);
+        let budgets = self.stage.mirror.now(Watched::DisruptionBudgets, &self.namespace);
+        let left = |set: &Value| -> Vec<String> {
+            self::members(set).into_iter().filter(|pod| members.contains(pod) && pods.contains_key(pod)).collect()
+        };
+        let may_all_go = |of_set: &Vec<String>| {
+            let covering = of_set.iter().filter_map(|pod| self.covering.get(pod)).flatten().collect::<BTreeSet<_>>();
+            covering.iter().all(|budget| {
+                let allowed = budgets.get(*budget).and_then(|budget| budget["status"]["disruptionsAllowed"].as_u64());
+                let selected = of_set.iter().filter(|pod| self.covering[*pod].contains(*budget)).count();
+                allowed.and_then(|allowed| usize::try_from(allowed).ok()) >= Some(selected)
+            })
+        };
+        let sets: Vec<Vec<String>> = of_kind(self.after, "StatefulSet").map(left).collect();
+        let largest =
+            sets.iter().filter(|of_set| !of_set.is_empty() && may_all_go(of_set)).max_by_key(|of_set| of_set.len());
+        largest.cloned().unwrap_or_else(|| sets.concat())
     }
 
     /// Whether new pods may be made: a set whose pods cannot be replaced for a while is what a moment is that is hard to hit.

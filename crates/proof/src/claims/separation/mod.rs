@@ -164,6 +164,10 @@ impl Claim for Separation {
                     (story, causes) = (zones.story, [&ZONE[..], &UPDATE].concat());
                 }
             }
+            // Such as one that asks for a pod beside it that there can never be: it says nothing of who shares what.
+            if plan.is_choosy && !nodes.ever_placed && seen["most with a place"].as_i64().unwrap_or(0) == 0 {
+                return Err(Trouble::Unplayable("no member ever finds a place".to_owned()));
+            }
             seen["story"] = json!(story);
             seen["causes"] = json!(causes);
             Ok(seen)

@@ -16,6 +16,8 @@ pub(super) struct Nodes {
     pub(super) shares: Shares,
     /// Whether all members had a place once there was a node for each.
     pub(super) all_placed: bool,
+    /// Whether some member ever had one.
+    pub(super) ever_placed: bool,
     /// The failure.
     pub(super) story: Vec<String>,
 }
@@ -53,13 +55,9 @@ async fn play_in(room: &mut Room<'_>, plan: &Plan, is_bare: bool) -> Result<Node
             scene.roll(Change::Annotation).await?;
         }
     }
-    // Such as one that asks for a pod beside it that there can never be: it says nothing of who shares what.
-    if plan.is_choosy && !scene.ever_placed() {
-        return Err(Trouble::Unplayable("no member ever finds a place".to_owned()));
-    }
     let found = scene.shares();
     let story = if found.steady.is_some() || found.update.is_some() { scene.story() } else { Vec::new() };
-    Ok(Nodes { shares: found, all_placed, story })
+    Ok(Nodes { shares: found, all_placed, ever_placed: scene.ever_placed(), story })
 }
 
 /// Nodes that are full of other pods, which a constraint of the set counts.
