@@ -201,16 +201,45 @@ impl Shared {
         });
     }
 
-    /// What is no longer there after a list goes.
+    /// What is there is this list, and nothing else: all at once, so that nobody sees a part of it and takes the rest for gone.
     fn only(&self, watched: Watched, items: Vec<Value>) {
-        for ((kind, _), place) in self.lock().iter_mut() {
+        let mut found: HashMap<String, Objects> = HashMap::new();
+        for item in items {
+            self.told(watched).fetch_max(version(&item), Ordering::Relaxed);
+            let text = |name: &str| item["metadata"][name].as_str().unwrap_or_default().to_owned();
+            let (namespace, name) = (text("namespace"), text("name"));
+            found.entry(namespace).or_default().insert(name, Arc::new(item));
+        }
+        let mut places = self.lock();
+        for namespace in found.keys() {
+            places.entry((watched, namespace.clone())).or_default();
+        }
+        for ((kind, namespace), place) in places.iter_mut() {
             if *kind == watched {
-                place.current.send_modify(BTreeMap::clear);
+                place.only(watched, found.remove(namespace).unwrap_or_default());
             }
         }
-        for item in items {
-            self.is(watched, item, false);
+    }
+}
+
+impl Place {
+    fn only(&mut self, watched: Watched, now: Objects) {
+        if watched == Watched::Pods {
+            let before = self.current.borrow().clone();
+            for (name, object) in &before {
+                if !now.contains_key(name) {
+                    let mut gone = Value::clone(object);
+                    gone["metadata"]["deletionTimestamp"] = "gone".into();
+                    self.history.push(Arc::new(gone));
+                }
+            }
+            for (name, object) in &now {
+                if before.get(name).is_none_or(|old| version(old) != version(object)) {
+                    self.history.push(Arc::clone(object));
+                }
+            }
         }
+        self.current.send_modify(|objects| *objects = now);
     }
 }
 
@@ -254,4 +283,36 @@ async fn follow_once(api: &Api, shared: &Shared, watched: Watched) -> Result<()>
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(name: &str, version: &str) -> Value {
+        json!({ "metadata": { "namespace": "a", "name": name, "resourceVersion": version } })
+    }
+
+    #[tokio::test]
+    async fn a_list_takes_the_place_of_what_was_there_at_once() {
+        let shared = Shared::default();
+        shared.only(Watched::Pods, vec![pod("zk-0", "1"), pod("zk-1", "2")]);
+        let changes = shared.place(Watched::Pods, "a", |place| place.current.subscribe());
+        let mut seen = changes.clone();
+        seen.mark_unchanged();
+        shared.only(Watched::Pods, vec![pod("zk-1", "2"), pod("zk-2", "3")]);
+        // One change: nobody could see fewer than two.
+        assert!(seen.has_changed().unwrap());
+        let names: Vec<String> = seen.borrow_and_update().keys().cloned().collect();
+        assert_eq!(names, ["zk-1", "zk-2"]);
+        let history = shared.place(Watched::Pods, "a", |place| place.history.clone());
+        let told: Vec<(&str, bool)> = history
+            .iter()
+            .map(|pod| (pod["metadata"]["name"].as_str().unwrap(), pod["metadata"]["deletionTimestamp"].is_null()))
+            .collect();
+        assert_eq!(told, [("zk-0", true), ("zk-1", true), ("zk-0", false), ("zk-2", true)]);
+        assert_eq!(shared.told(Watched::Pods).load(Ordering::Relaxed), 3);
+    }
 }

@@ -376,11 +376,12 @@ impl<'a> Play<'a> {
         let left = |set: &Value| -> Vec<String> {
             self::members(set).into_iter().filter(|pod| members.contains(pod) && pods.contains_key(pod)).collect()
         };
+        let selects = |pod: &str, budget: &str| self.covering.get(pod).is_some_and(|budgets| budgets.contains(budget));
         let may_all_go = |of_set: &Vec<String>| {
             let covering = of_set.iter().filter_map(|pod| self.covering.get(pod)).flatten().collect::<BTreeSet<_>>();
             covering.iter().all(|budget| {
                 let allowed = budgets.get(*budget).and_then(|budget| budget["status"]["disruptionsAllowed"].as_u64());
-                let selected = of_set.iter().filter(|pod| self.covering[*pod].contains(*budget)).count();
+                let selected = of_set.iter().filter(|pod| selects(pod, budget)).count();
                 allowed.and_then(|allowed| usize::try_from(allowed).ok()) >= Some(selected)
             })
         };
