@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use futures::{StreamExt, pin_mut};
 use kube::core::WatchEvent;
 use serde_json::Value;
@@ -250,18 +250,19 @@ fn version(object: &Value) -> u64 {
 
 async fn follow(api: Api, shared: Arc<Shared>, watched: Watched) {
     loop {
-        // A watch ends now and then, by the server's own choice: then all is read anew.
-        if follow_once(&api, &shared, watched).await.is_err() {
-            sleep(Duration::from_millis(100)).await;
+        if read(&api, &shared, watched).await.is_ok() {
+            // A watch ends now and then, by the server's own choice, and goes on where it ended: what happens between two lists nobody
+            // sees, nor in which order.
+            while watch_on(&api, &shared, watched).await.is_ok() {}
         }
+        sleep(Duration::from_millis(100)).await;
     }
 }
 
-async fn follow_once(api: &Api, shared: &Shared, watched: Watched) -> Result<()> {
+/// Reads all anew.
+async fn read(api: &Api, shared: &Shared, watched: Watched) -> Result<()> {
     let (api_version, kind) = watched.kind();
-    let path = api.path(api_version, kind, "", "");
-    let mut list = api.get(&path).await?;
-    let version = list["metadata"]["resourceVersion"].as_str().context("a list without version")?.to_owned();
+    let mut list = api.get(&api.path(api_version, kind, "", "")).await?;
     let mut items = match list["items"].take() {
         Value::Array(items) => items,
         _ => Vec::new(),
@@ -272,7 +273,18 @@ async fn follow_once(api: &Api, shared: &Shared, watched: Watched) -> Result<()>
         item["kind"] = kind.into();
     }
     shared.only(watched, items);
-    let events = api.watch(&path, &version).await?;
+    shared.told(watched).fetch_max(version(&list), Ordering::Relaxed);
+    Ok(())
+}
+
+/// Takes what has happened since, until the watch ends.
+///
+/// # Errors
+/// It cannot go on from there.
+async fn watch_on(api: &Api, shared: &Shared, watched: Watched) -> Result<()> {
+    let (api_version, kind) = watched.kind();
+    let from = shared.told(watched).load(Ordering::Relaxed).to_string();
+    let events = api.watch(&api.path(api_version, kind, "", ""), &from).await?;
     pin_mut!(events);
     while let Some(event) = events.next().await {
         match event? {
